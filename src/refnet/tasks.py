@@ -212,15 +212,20 @@ def monitor(_self: Retried) -> dict[str, Any]:
 
 
 @_task(TaskName.UPDATE)
-def update_network(_self: Retried) -> dict[str, Any]:
-    """Look for new papers and report them, as `refnet crawl --update` does."""
+def update_network(self: Retried) -> dict[str, Any]:
+    """Look for new papers and report them, as `refnet crawl --update` does; like `crawl`, in several tasks."""
     with needed("network"):
+        from refnet.network.crawl import CrawlReports
         from refnet.network.report_update import run_update
-    settings = current_settings()
+    settings, reports = current_settings(), CrawlReports(_pause(), _log.warning)
     send = sender(settings.notify_urls)
     with open_watch(_context()).run(RunKind.CRAWL) as at_work:
-        done, new = run_update(servers.existing_server(settings), settings, send, _log.warning)
-        _judge(at_work, [done])
+        try:
+            done, new = run_update(servers.existing_server(settings), settings, send, reports)
+            _judge(at_work, [done])
+        except _PauseError:
+            self.apply_async()
+            return {"outcome": "continued by another task"}
     return {"outcome": done.state, "crawl": done.crawl, "new": new}
 
 
@@ -234,6 +239,17 @@ class _PauseError(Exception):
     """The time of one task is over, and the crawl is not."""
 
 
+def _pause() -> Callable[[object], None]:
+    """Return what raises _PauseError from now on, after `CRAWL_SECONDS`."""
+    end = time.monotonic() + CRAWL_SECONDS
+
+    def pause(_standing: object) -> None:
+        if time.monotonic() > end:
+            raise _PauseError
+
+    return pause
+
+
 @app.task(base=Retried, bind=True, name="refnet.tasks.crawl", shared=False)
 def crawl(self: Retried, number: int | None = None) -> dict[str, Any]:
     """Work on the crawl `number`, or on all that have not ended.
@@ -243,17 +259,11 @@ def crawl(self: Retried, number: int | None = None) -> dict[str, Any]:
     """
     with needed("network"):
         from refnet.network import crawl as crawling
-    settings, end = current_settings(), time.monotonic() + CRAWL_SECONDS
+    settings, reports = current_settings(), crawling.CrawlReports(standing=_pause())
     target = known(servers.existing_server(settings))
-
-    def pause(_standing: object) -> None:
-        if time.monotonic() > end:
-            raise _PauseError
-
     numbers = crawling.unfinished(target) if number is None else [number]
     with open_watch(_context()).run(RunKind.CRAWL) if numbers else nullcontext() as at_work:
         try:
-            reports = crawling.CrawlReports(standing=pause)
             done = [crawling.run(target, settings, one, reports) for one in numbers]
             _judge(at_work, done)
         except _PauseError:

@@ -123,7 +123,7 @@ def _found(settings: Settings, seeds: SeedOptions) -> FoundPapers:
             with progress("look up") as shown:
                 found = at.match(bibliography, shown)
         if seeds.search:
-            found.candidates += at.search(seeds.search, seeds.top).candidates
+            found.add(at.search(seeds.search, seeds.top).candidates)
     return found
 
 

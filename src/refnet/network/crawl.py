@@ -67,6 +67,11 @@ def start_update(target: Target, limit: int) -> int:
     RefnetError if there is no seed.
     """
     with _session(target) as connection:
+        begun = connection.execute(
+            "SELECT id FROM crawls WHERE is_update AND state = 'running' ORDER BY id LIMIT 1"
+        ).fetchone()
+        if begun:  # the seeds may be others by now; the next update has them
+            return int(begun[0])
         seeds = levels.watched(connection)
         if not seeds:
             raise RefnetError(

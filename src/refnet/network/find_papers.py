@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from difflib import SequenceMatcher
@@ -49,6 +49,11 @@ class FoundPapers:
 
     candidates: list[Candidate] = field(default_factory=list)
     unmatched: list[str] = field(default_factory=list)
+
+    def add(self, candidates: Iterable[Candidate]) -> None:
+        """Add the candidates whose papers are not here yet."""
+        known = {one.id for one in self.candidates}
+        self.candidates += [one for one in candidates if one.id not in known]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -33,17 +33,14 @@ class ReportedUpdate:
 
 
 def run_update(
-    target: Target, settings: Settings, send: Send, say: Callable[[str], None]
+    target: Target, settings: Settings, send: Send, reports: CrawlReports
 ) -> tuple[CrawlResult, int]:
-    """Look for new papers in the network of `target` and report them; return the crawl, and how many it found.
-
-    say: called with a sentence about a wait, or a service that did not accept the message.
-    """
+    """Look for new papers in the network of `target` and report them; return the crawl, and how many it found."""
     migrate(target)
-    done = run(target, settings, start_update(target, _MOST), CrawlReports(say=say))
+    done = run(target, settings, start_update(target, _MOST), reports)
     reported = report_update(target, settings, done.crawl, send)
     for sentence in reported.failures if reported else ():
-        say(sentence)
+        reports.say(sentence)
     return done, len(reported.news.papers) if reported else 0
 
 

@@ -146,6 +146,12 @@ def test_words_find_papers_and_crawl_them_together_with_an_id(world: World) -> N
     done.succeeds()
     assert [one["id"] for one in done.json["found"]["candidates"]] == best[:1]
     assert done.json["crawls"][0]["papers"] == [2]
+    file = world.folder / "same.txt"
+    file.write_text(best[0])
+    both = world.refnet(
+        "crawl", "--from", file, "--search", word, "--top", "1", "--yes", "--depth", "0", "--json"
+    )
+    assert [(one["id"], one["where"]) for one in both.json["found"]["candidates"]] == [(best[0], "line 1")]
     world.refnet("crawl", "--search", "x", "--json").fails(2, "--yes")
     world.refnet("crawl", "--update", "--search", "x").fails(2, "--update takes no other seeds")
 

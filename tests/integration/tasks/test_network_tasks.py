@@ -121,6 +121,34 @@ def test_a_crawl_that_takes_long_goes_on_in_another_task(
     assert sent == [(7,)]
 
 
+def test_an_update_that_takes_long_goes_on_in_another_task_and_another_one_continues_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    with place.database.connect() as session:
+        session.execute("DROP TABLE papers")
+    migrate(place.database)
+    graph = FakeGraph(60, 300, 1)
+    for name in [one for one in place.environment if one.startswith("REFNET_")]:
+        monkeypatch.setenv(name, place.environment[name])
+    with running(graph) as fake:
+        monkeypatch.setenv("REFNET_CRAWL_SEMANTIC_SCHOLAR_URL", fake.url)
+        monkeypatch.setenv("REFNET_CRAWL_OPENALEX_URL", fake.openalex_url)
+        settings = tasks.current_settings()
+        first = crawl.start(place.database, order([graph.seed_ids[0]], Direction.REFERENCES, 0, 20))
+        crawl.run(place.database, settings, first)
+        monkeypatch.setattr(tasks.update_network, "apply_async", lambda: sent.append("update"))
+        monkeypatch.setattr(tasks, "CRAWL_SECONDS", -1)
+        assert tasks.update_network.run() == {"outcome": "continued by another task"}
+        assert sent == ["update"]
+        second = crawl.start(place.database, order([graph.seed_ids[1]], Direction.REFERENCES, 0, 20))
+        crawl.run(place.database, settings, second)
+        monkeypatch.setattr(tasks, "CRAWL_SECONDS", 600)
+        done = tasks.update_network.run()
+    assert (done["outcome"], done["crawl"]) == ("succeeded", first + 1)
+    assert crawl.unfinished(place.database) == []
+
+
 @pytest.mark.parametrize(("instance", "queue"), [("", "crawl"), ("shop", "crawl@shop")])
 def test_the_tasks_of_an_instance_go_to_its_own_queues(
     instance: str, queue: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
