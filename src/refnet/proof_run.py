@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: The finding that says whether the artifact loads.
 LOADED = "restore into an empty server"
+#: The finding of amcheck.
+STRUCTURE = "structure of tables and indexes (amcheck)"
 MIGRATIONS = "refnet_migrations"
 #: The tables of RefNet's own schema, each with columns that identify it.
 NETWORK: Mapping[str, frozenset[str]] = {
@@ -56,6 +58,14 @@ class Required:
 
 #: Nothing is required.
 NOTHING = Required(())
+
+
+def structure(code: int, output: bytes) -> Finding:
+    """Return the finding of a pg_amcheck that ended with `code`."""
+    outcome = {0: Outcome.PASSED, 2: Outcome.FAILED}.get(code, Outcome.UNVERIFIED)
+    said = output.decode(errors="replace").strip().splitlines()
+    why = said[0] if said else "pg_amcheck failed without a message"
+    return Finding(STRUCTURE, outcome, "" if outcome is Outcome.PASSED else why)
 
 
 def _is_network(tables: Tables) -> bool:

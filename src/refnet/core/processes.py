@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -93,6 +94,16 @@ def run_bounded(
 def end_with_parent(number: int) -> None:
     """Have this process get the signal `number` when its parent dies, even by SIGKILL (prctl(2), PR_SET_PDEATHSIG)."""
     _LIBC.prctl(1, number)
+
+
+def found(matches: Callable[[Path], bool]) -> list[int]:
+    """Return the pids of the processes whose folder in /proc matches; one that ends, or is of another user, does not."""
+    pids = []
+    for one in Path("/proc").iterdir() if Path("/proc").is_dir() else ():
+        with suppress(OSError):
+            if one.name.isdigit() and matches(one):
+                pids.append(int(one.name))
+    return pids
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:

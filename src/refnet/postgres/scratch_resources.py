@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from refnet.core import processes
 from refnet.core.errors import RefnetError
 from refnet.core.files import OPEN_FOLDER, check_own, opened, remove_tree
 from refnet.core.locks import is_locked, locked, take
@@ -88,12 +89,7 @@ def _known(uid: int) -> bool:
 
 def has_processes(uid: int) -> bool:
     """Return whether the user `uid` has processes."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                if entry.stat().st_uid == uid:
-                    return True
-    return False
+    return bool(processes.found(lambda one: one.stat().st_uid == uid))
 
 
 def new_folder(base: Path, user: Account, stack: ExitStack) -> Path:
@@ -197,23 +193,13 @@ def _end_strays(user: Account | None, folder: Path) -> None:
     else:
 
         def gone() -> bool:
-            found = _running_in(folder)
+            found = processes.found(lambda one: (one / "cwd").readlink().is_relative_to(folder))
+            found = [pid for pid in found if pid != os.getpid()]
             for pid in found:
                 _kill(pid)
             return not found
 
     until(gone, _SECONDS)
-
-
-def _running_in(folder: Path) -> list[int]:
-    """Return the pids of processes with a working directory in `folder`: a server and its children."""
-    found = []
-    for entry in Path("/proc").iterdir() if Path("/proc").is_dir() else ():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with suppress(OSError):
-                if (entry / "cwd").readlink().is_relative_to(folder):
-                    found.append(int(entry.name))
-    return found
 
 
 def _children(pid: int) -> list[int]:

@@ -23,6 +23,7 @@ from typing import Any
 
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
+from refnet.core import processes
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plain
 from refnet.core.processes import until
@@ -305,13 +306,8 @@ def _kill(pids: Sequence[int]) -> bool:
 
 def _marked(token: str) -> list[int]:
     """Return the processes whose environment has the mark `token`."""
-    wanted, found = f"{_MARK}={token}".encode(), []
-    for entry in Path("/proc").iterdir() if Path("/proc").is_dir() else ():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-    return found
+    wanted = f"{_MARK}={token}".encode()
+    return processes.found(lambda one: wanted in (one / "environ").read_bytes().split(b"\0"))
 
 
 def _ended(code: int) -> str:

@@ -51,13 +51,10 @@ class Deletions(Record):
     @classmethod
     def read(cls, plaintext: bytes, trust: Trust) -> tuple[str, Self]:
         """The signer's fingerprint and the record; ValueError if malformed, unsigned or of a signer that is not trusted."""
-        line, end, signature = plaintext.partition(b"\n")
-        if not end or not signature.isascii():
-            raise ValueError("not signed")
-        signer = encryption.verify(line + end, signature.decode("ascii"), _NAMESPACE).fingerprint
-        if not trust.accepts(signer):
-            raise ValueError(f"signed by an unknown key {signer}")
-        return signer, cls.from_json(line + end)
+        line, signer = encryption.verified_line(plaintext, _NAMESPACE)
+        if not trust.accepts(signer.fingerprint):
+            raise ValueError(f"signed by an unknown key {signer.fingerprint}")
+        return signer.fingerprint, cls.from_json(line)
 
 
 def written(

@@ -246,6 +246,14 @@ def verify(message: bytes, armored: str, namespace: str) -> Signer:
     return Signer(public)
 
 
+def verified_line(text: bytes, namespace: str) -> tuple[bytes, Signer]:
+    """Return the first line of `text` with its end, and who signed it: the signature follows. ValueError if it is not signed."""
+    line, end, signature = text.partition(b"\n")
+    if not end or not signature.isascii():
+        raise ValueError("not signed")
+    return line + end, verify(line + end, signature.decode("ascii"), namespace)
+
+
 def _signed(message: bytes, namespace: bytes, hash_name: bytes) -> bytes:
     """Return the bytes that the key signs."""
     return _MAGIC + b"".join(map(_string, (namespace, b"", hash_name, _HASHES[hash_name](message).digest())))

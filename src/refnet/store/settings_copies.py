@@ -154,13 +154,10 @@ class SettingsCopy(Record):
     @classmethod
     def read(cls, plaintext: bytes, signers: Collection[str] | None) -> Self:
         """Parse a signed line; ValueError if malformed or not signed by one of `signers` (None: any)."""
-        line, end, signature = plaintext.partition(b"\n")
-        if not end or not signature.isascii():
-            raise ValueError("not signed")
-        signer = encryption.verify(line + end, signature.decode("ascii"), _SETTINGS_NAMESPACE)
+        line, signer = encryption.verified_line(plaintext, _SETTINGS_NAMESPACE)
         if signers is not None and signer.fingerprint not in signers:
             raise ValueError(f"signed by another key: {signer.fingerprint}")
-        return cls.from_json(line + end)
+        return cls.from_json(line)
 
 
 def send(store: RemoteStore, encrypter: Encrypter, found: SettingsCopy, listed: Collection[str] = ()) -> bool:

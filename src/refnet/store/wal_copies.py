@@ -148,11 +148,8 @@ def _read(store: RemoteStore, stored: Version) -> WalRecord | None:
     """The record in an object; None if it is missing, damaged, not trusted, or of another place."""
     try:
         data = store.bucket.get(stored.name, stored.size, version=stored.id)
-        line, end, signature = unpacked(store.trust.opener.manifest(data)).partition(b"\n")
-        if not end or not signature.isascii():
-            return None
-        signer = encryption.verify(line + end, signature.decode("ascii"), NAMESPACE)
-        record = WalRecord.from_json(line + end)
+        line, signer = encryption.verified_line(unpacked(store.trust.opener.manifest(data)), NAMESPACE)
+        record = WalRecord.from_json(line)
     except BucketError as error:
         if error.kind not in {BucketFailure.MISSING, BucketFailure.DAMAGED}:
             raise

@@ -20,7 +20,7 @@ from refnet.catalog.manifest import Entry, Level, Outcome
 from refnet.catalog.store import AnyStore
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural
-from refnet.proof_run import ProofOptions, ProofRun
+from refnet.proof_run import STRUCTURE, ProofOptions, ProofRun, structure
 from refnet.sources.cluster.combined import same_as_combined
 from refnet.sources.cluster.cross_proof import compared, cross_plan
 from refnet.sources.cluster.recovery_facts import Recovery, archived, candidates, piece
@@ -32,11 +32,7 @@ from refnet.sources.database.artifact.sqlgz import NotAnArtifact
 from refnet.sources.database.workers import Programs
 from refnet.store.remote import RemoteStore
 
-_RECOVERED, _STRUCTURE, _CROSS = (
-    "recovery in an empty folder",
-    "structure of tables and indexes (amcheck)",
-    "cross-proof",
-)
+_RECOVERED, _CROSS = "recovery in an empty folder", "cross-proof"
 _YOUNGER = "no proven artifact of its databases is younger than it: `refnet drill` compares one after the next backup"
 _CLOSED = (
     "what it was made from is encrypted, and the recovery key is needed: run `refnet drill` at a terminal"
@@ -186,10 +182,6 @@ def _structure(found: Recovered) -> Finding:
     with target.connect() as session:
         known = session.execute("SELECT FROM pg_available_extensions WHERE name = 'amcheck'").fetchone()
     if known is None:
-        return Finding(_STRUCTURE, Outcome.UNVERIFIED, "the server has no extension amcheck")
+        return Finding(STRUCTURE, Outcome.UNVERIFIED, "the server has no extension amcheck")
     command = [program, "--all", "--install-missing", "--no-password"]
-    code, output = Programs(target.environment(_AMCHECK)).ended(command)
-    outcome = {0: Outcome.PASSED, 2: Outcome.FAILED}.get(code, Outcome.UNVERIFIED)
-    said = output.decode(errors="replace").strip().splitlines()
-    why = said[0] if said else "pg_amcheck failed without a message"
-    return Finding(_STRUCTURE, outcome, "" if outcome is Outcome.PASSED else why)
+    return structure(*Programs(target.environment(_AMCHECK)).ended(command))

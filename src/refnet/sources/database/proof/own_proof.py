@@ -23,7 +23,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target
-from refnet.proof_run import LOADED, ProofOptions, ProofRun
+from refnet.proof_run import LOADED, STRUCTURE, ProofOptions, ProofRun, structure
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact import sqlgz
 from refnet.sources.database.artifact.index import Index
@@ -208,11 +208,10 @@ class Prover:
 
     def _structure(self, target: Target, programs: Programs) -> Finding:
         """Run amcheck on every heap and B-tree of the artifact; catalogs belong to the scratch server."""
-        what = "structure of tables and indexes (amcheck)"
         try:
             tool = self._binaries.tool("pg_amcheck")
         except RefnetError:
-            return Finding(what, Outcome.UNVERIFIED, "pg_amcheck is not installed")
+            return Finding(STRUCTURE, Outcome.UNVERIFIED, "pg_amcheck is not installed")
         with target.connect() as connection:
             # Before 17 event triggers fire for a superuser as well.
             connection.execute("UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D'")
@@ -220,16 +219,12 @@ class Prover:
                 "SELECT FROM pg_available_extensions WHERE name = 'amcheck'"
             ).fetchone()
             if known is None:
-                return Finding(what, Outcome.UNVERIFIED, "the server has no extension amcheck")
+                return Finding(STRUCTURE, Outcome.UNVERIFIED, "the server has no extension amcheck")
             connection.execute("CREATE SCHEMA refnet_amcheck")
             connection.execute("CREATE EXTENSION amcheck SCHEMA refnet_amcheck")
         jobs = max(1, self._options.jobs // 2)  # beside the other workers
         command = [str(tool), f"--jobs={jobs}", "--no-password", f"--database={target.name}"]
-        code, output = programs.ended([*command, "--exclude-schema=pg_catalog"])
-        outcome = {0: Outcome.PASSED, 2: Outcome.FAILED}.get(code, Outcome.UNVERIFIED)
-        said = output.decode(errors="replace").strip().splitlines()
-        why = said[0] if said else "pg_amcheck failed without a message"
-        return Finding(what, outcome, "" if outcome is Outcome.PASSED else why)
+        return structure(*programs.ended([*command, "--exclude-schema=pg_catalog"]))
 
 
 @contextlib.contextmanager
