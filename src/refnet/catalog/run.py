@@ -132,7 +132,9 @@ class Run(Record):
 
     @classmethod
     def _arguments(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Read a stopped run of an earlier RefNet, which recorded it as failed."""
+        """Read a stopped run of an earlier RefNet, which recorded it as failed; ValueError for a backup of no source."""
+        if values["kind"] in EXPECTED and not values["source"]:
+            raise ValueError(f"a {values['kind']} without a source")
         if values.get("reason") is Reason.INTERRUPTED and values.get("ended") is Ended.FAILED:
             said = values.get("message", "")
             return values | {

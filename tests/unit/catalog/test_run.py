@@ -130,3 +130,11 @@ def test_failing_since_is_the_first_failure_after_the_last_good_run() -> None:
     assert history.failing_since(RunKind.BACKUP, SourceName.DATABASE) == first
     assert history.failing_since(RunKind.BACKUP, SourceName.CONFIG) is None
     assert history.failing_since(RunKind.DRILL, SourceName.DATABASE) is None
+
+
+@pytest.mark.parametrize("kind", [RunKind.BACKUP, RunKind.DRILL])
+def test_a_backup_or_a_drill_of_no_source_is_malformed(kind: RunKind) -> None:
+    line = json.dumps(_RUN.values() | {"kind": kind, "source": ""})
+    with pytest.raises(ValueError, match="without a source"):
+        Run.from_json(line)
+    assert Run.from_json(line.replace(kind, RunKind.PRUNE)).source == ""
