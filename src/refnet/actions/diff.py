@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
 from difflib import unified_diff
 from typing import Any
@@ -17,6 +18,8 @@ from refnet.sources.contents import LIVE, ArtifactDifference
 
 #: Of files that are compared line by line: the most bytes, and lines.
 _BYTES, _LINES = 1 << 20, 20_000
+#: As `diff -u` says it.
+_UNENDED = "\\ No newline at end of file"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def diff_file(context: Context, before: str, after: str, path: str) -> FileDiffe
         return replace(found, binary=True)
     first, second = (one or [] for one in sides)
     lines = unified_diff(first, second, old_name, new_name)
-    return replace(found, lines=tuple(line.rstrip("\n") for line in lines))
+    ended = (line if line.endswith("\n") else f"{line}\n{_UNENDED}\n" for line in lines)
+    return replace(found, lines=tuple("".join(ended).removesuffix("\n").split("\n")))
 
 
 def _read(context: Context, meant: str, path: str) -> tuple[str, str, bytes]:
@@ -76,7 +80,7 @@ def _lines(path: str, data: bytes) -> list[str] | None:
     text = first_text(data, _BYTES)
     if text is None:
         return None
-    lines = text.splitlines(keepends=True)
+    lines = [*io.StringIO(text, newline="\n")]
     if len(data) > _BYTES or len(lines) > _LINES:
         raise RefnetError(
             f"{show(path)} has more than {size(_BYTES)} or {_LINES:,} lines, so its lines are not compared",

@@ -358,6 +358,12 @@ def test_the_lines_of_a_file_are_compared(vault: Vault) -> None:
             diff_file(vault.context, first, other, path)
 
 
+def test_a_difference_says_where_the_last_line_has_no_end(vault: Vault) -> None:
+    first, second = vault.backup(todo="a\x0cb\nlast"), vault.backup(todo="a\x0cb\nlast\n")
+    found = diff_file(vault.context, first, second, "todo")
+    assert found.lines[-4:] == (" a\x0cb", "-last", "\\ No newline at end of file", "+last")
+
+
 def test_the_difference_of_a_file_is_printed_with_its_exit_code(
     vault: Vault, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
