@@ -56,6 +56,8 @@ def test_a_night_a_mistake_and_the_morning_after(refnet: Command, server: Cluste
         assert drilled.code == 0, drilled.out + drilled.err
         (result,) = drilled.json["sources"]
         assert result["level"] == "proven", result
+        outcomes = {one["what"]: one["outcome"] for one in result["findings"]}
+        assert outcomes["increments (pg_combinebackup)"] == "passed", result["findings"]
         done = refnet(
             "restore", "main-shop", "--at", str(before), "--table", "orders", "--mode", "replace", "--force"
         )

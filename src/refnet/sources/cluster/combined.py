@@ -26,12 +26,14 @@ from refnet.postgres.scratch_resources import free_account
 from refnet.postgres.walls import enclosure
 from refnet.proof_run import ProofOptions
 from refnet.sources.cluster.data_folder import CONFIGURATION, FROM_BACKUP, Piece, unpack
+from refnet.sources.folder.gzip_members import inflated
 
 _WHAT = "increments (pg_combinebackup)"
 _SECONDS = 24 * 3600.0
 #: Written by RefNet, or by pg_combinebackup, for themselves.
 _OWN = CONFIGURATION | {
     "backup_manifest",
+    "tablespace_map",
     "recovery.signal",
     "standby.signal",
     "recovery.done",
@@ -73,7 +75,13 @@ def same_as_combined(pieces: Sequence[Piece], options: ProofOptions) -> Finding:
 def _plain(piece: Piece, folder: Path) -> Path:
     """Unpack a base backup that was unpacked before, and so is known to have only files and folders, as it is."""
     folder.mkdir(mode=0o700)
-    with explained(folder), piece.open() as file, tarfile.open(fileobj=file, mode="r|gz") as tar:
+    # tarfile's own gunzip reads one member
+    with (
+        explained(folder),
+        piece.open() as file,
+        inflated(file) as members,
+        tarfile.open(fileobj=members, mode="r|") as tar,
+    ):
         tar.extractall(folder, filter="data")
     return folder
 
