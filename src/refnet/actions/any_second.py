@@ -209,7 +209,7 @@ def artifact_as_of(context: Context, moment: Moment) -> Iterator[OpenArtifact]:
             target = found.found.cluster.target(found.name)
             with_settings(found.found, found.name)
             binaries = partial(local_postgres.binaries_for, context.settings)
-            maker = DatabaseMaker(source, lambda: target, binaries, context.settings.jobs)
+            maker = DatabaseMaker(source, lambda: target, binaries, context.settings.jobs, as_of=moment.at)
             with explained(folder), (folder / name).open("xb") as out:
                 made = maker.dump(out, context.progress)
         with (folder / name).open("rb") as file:

@@ -89,6 +89,8 @@ def test_the_walk_of_the_document_brings_the_deleted_rows_back(refnet: Command, 
         words = [shop.before if word.startswith("2026-11-25 ") else word for word in shlex.split(line)]
         done = refnet(*words)
         assert done.code == 0, f"{line}: {done.err}"
+    (said,) = re.findall(r"_as_of_([0-9_]{15})\.sql\.gz of ([0-9: -]{19})", done.out)
+    assert said[0] == said[1].replace("-", "").replace(":", "").replace(" ", "_")  # not the time of the dump
     assert shop.sql("SELECT count(*) FROM orders", database="shop") == [(100,)]
     assert shop.sql("SELECT count(*) FROM clients", database="shop") == [(2,)]
     planned = refnet("restore", "main-shop", "--at", shop.before, "--as", "shop_before", "--json")

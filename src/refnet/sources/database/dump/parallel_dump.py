@@ -96,6 +96,8 @@ class DatabaseMaker:
     tables: tuple[str, ...] = ()
     #: The server digests the rows of at most so many bytes of tables; else it only counts them.
     digest_up_to: int = 0
+    #: The rows are those of this moment; None: of now, by the server's clock.
+    as_of: datetime | None = None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def digesting(self, up_to: int) -> Self:
@@ -107,7 +109,7 @@ class DatabaseMaker:
             warnings = clock_warnings(session, self.now)
             binaries = self.binaries(server_version(session))
             portable = bool(self.digest_up_to) and self._proves_with_another(server_version(session))
-        options = DumpOptions(turn, self.digest_up_to, portable)
+        options = DumpOptions(turn, self.digest_up_to, portable, self.as_of)
         index = dump(target, out, Workers(binaries, self.jobs, progress), self.tables, options)
         digested = any(table.source for table in index.tables)
         compared = Compared.DIGESTED if digested else Compared.COUNTED
@@ -134,6 +136,7 @@ class _DumpRun:
         self._large = tuple(r for r in snapshot.heaps(LARGE) if not pgdump.only or r in pgdump.only)
         self._tables = CopiedTables(snapshot, self._large)
         self._source = SourceRows(snapshot, pgdump.only, options)
+        self._as_of = options.as_of
         left_out = [TIMEOUT_17] if snapshot.major < 17 else []
         self._section = DataSection(self._gather, snapshot.codec, pgdump.restrict_key.encode(), left_out)
         self._todo: queue.SimpleQueue[Range] = queue.SimpleQueue()
@@ -243,7 +246,7 @@ class _DumpRun:
         return Index(
             database=metadata.database(snapshot),
             server={**metadata.server(snapshot), "pg_dump": pgdump.binaries.version},
-            snapshot=utc(snapshot.moment),
+            snapshot=utc(self._as_of or snapshot.moment),
             encoding=snapshot.encoding,
             restrict_key=pgdump.restrict_key,
             archive=pgdump.archive.read_bytes(),

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from queue import Empty, SimpleQueue
 
 import psycopg
@@ -68,6 +69,8 @@ class DumpOptions:
     digest_up_to: int = 0
     #: The digests must compare with those of another major version.
     portable: bool = False
+    #: The rows are those of this moment; None: of now, by the server's clock.
+    as_of: datetime | None = None
 
     def method(self, relations: Sequence[DumpedRelation]) -> Method | None:
         """Digest method for the rows of `relations`; None: not digested."""
