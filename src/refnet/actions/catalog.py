@@ -15,7 +15,7 @@ from refnet.actions.marks import check_tag
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.cluster_base import facts_of
-from refnet.catalog.manifest import Entry, Evidence, Manifest, utc
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, utc
 from refnet.catalog.remote import Copy
 from refnet.catalog.retention import PreviousVersion
 from refnet.catalog.source_name import LOCAL, STANDARD, SourceName
@@ -124,8 +124,11 @@ def notes(entry: Entry, now: datetime) -> list[str]:
     if entry.proven_before:
         found.append("proven before it was encrypted")
     found += [f"but {gap}" for gap in entry.gaps]
+    last = [line for line in entry.evidence[-1:] if line.reasons and not line.accepts]
     if entry.damaged:
-        found += [line.reasons[0] for line in entry.evidence[-1:] if line.reasons]
+        found += [line.reasons[0] for line in last]
+    elif entry.level.rank < Level.RESTORED.rank and not entry.proven_before:
+        found += [f"not restored: {line.reasons[0]}" for line in last if line.level is not Level.WRITTEN]
     if entry.manifest.shrunk:
         found.append(
             f"{'SHRUNK' if entry.shrunk else 'shrank, accepted'}: {'; '.join(entry.manifest.shrunk)}"
