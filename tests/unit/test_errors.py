@@ -86,6 +86,25 @@ def test_what_the_server_says_decides_whether_it_can_pass(said, transient):
     assert of_program("psql", said, "loading").transient is transient
 
 
+@pytest.mark.parametrize(
+    ("said", "where"),
+    [
+        (
+            b'pg_restore: error: could not execute query: ERROR:  could not extend file "x": No space left on device',
+            "the server",
+        ),
+        (
+            b'pg_basebackup: error: could not write to file "x/base.tar": No space left on device',
+            "this machine",
+        ),
+    ],
+)
+def test_a_full_disk_is_that_of_the_server_or_of_the_program(said: bytes, where: str) -> None:
+    found = of_program("program", said, "backing up")
+    assert where in found.hint
+    assert found.transient
+
+
 def test_a_missing_privilege_is_found_whatever_the_table_is_called():
     said = b'ERROR:  permission denied for table "ICU_STAYS"'
 

@@ -21,7 +21,7 @@ _SERVER_ERROR = re.compile(
 #: What pg_restore --verbose says beside errors.
 _STEP = re.compile(rb"pg_restore: (?!error: |warning: )")
 _ENTRY = re.compile(rb"^pg_restore: from TOC entry [0-9]+; [0-9]+ [0-9]+ (.*)", re.MULTILINE)
-_PROGRAM = re.compile(rb"^(?:psql|pg_restore|pg_dump)(?::<stdin>:\d+)?: (?:error: )?")
+_PROGRAM = re.compile(rb"^(?:psql|pg_[a-z]+)(?::<stdin>:\d+)?: (?:error: )?")
 
 
 class Cause(Enum):
@@ -99,7 +99,7 @@ _KNOWN = (
         "Close connections, or give fewer --jobs.",
     ),
     _Known(
-        r"terminating connection|the database system is|server closed the connection",
+        r"terminating connection|the database system is|server closed the connection|Connection refused",
         Cause.TRANSIENT,
         "Check the server's log; retry when the server is up.",
     ),
@@ -220,6 +220,8 @@ def of_program(name: str, stderr: bytes, doing: str) -> ServerError:
     )
     said = server["said"] if server else _PROGRAM.sub(b"", own)
     found = _error(doing, said.decode("utf-8", "replace"), name)
+    if server is None and b"No space left on device" in own:
+        found.hint = "Free space on the disk of this machine, then retry."
     found.sqlstate = (server["state"] or b"").decode() if server else ""
     entry = _ENTRY.search(stderr)
     found.entry = entry[1].decode("utf-8", "replace") if entry else ""
