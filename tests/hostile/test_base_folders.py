@@ -102,7 +102,9 @@ def into(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_configuration_lies_aside_and_signals_are_gone(into: Callable[..., Path]) -> None:
-    folder = into(base(FILES))
+    folder = into(base(FILES | {"tablespace_map": b"16400 /srv/live\n"}))
+    assert (folder / FROM_BACKUP / "tablespace_map").exists()
+    assert not (folder / "tablespace_map").exists()
     assert (folder / "postgresql.conf").read_bytes() == b"# Written by RefNet.\n"
     assert (folder / "pg_hba.conf").read_bytes() == b"# Written by RefNet.\n"
     assert (folder / FROM_BACKUP / "pg_hba.conf").read_bytes() == FILES["pg_hba.conf"]
@@ -155,7 +157,6 @@ def test_a_flush_reaches_every_file_and_folder_and_follows_no_link(
         ({"base/5/1259/x": b"x"}, (), "in a folder that the archive does not have"),
         ({"nowhere/x": b"x"}, (), "in a folder that the archive does not have"),
         ({"pg_wal/000000010000000000000002": b"x"}, (), "WAL, which belongs in the archive"),
-        ({"tablespace_map": b"16400 /srv/live\n"}, (), "has tablespaces"),
         ({f"{FROM_BACKUP}/x": b"x"}, (), "a name that is reserved"),
         ({"postgresql.auto.conf/x": b"x"}, (), "in a folder that the archive does not have"),
         ({"base/5/INCREMENTAL.1260": incremental(0)}, (), "is incremental, in a full"),
@@ -224,6 +225,17 @@ def test_an_increment_is_applied_in_place_and_what_it_lacks_is_removed(into: Cal
     assert [one.name for one in (folder / "base").iterdir()] == ["5"]
     assert [one.name for one in (folder / "base/5").iterdir()] == ["1259"]
     assert b"INCREMENTAL" not in (folder / "backup_label").read_bytes()
+
+
+def test_a_file_in_a_tablespace_is_applied_in_place_too(into: Callable[..., Path]) -> None:
+    place = "pg_tblspc/16400/PG_17_202406281/5"
+    folders = {place.rsplit("/", at)[0]: None for at in (3, 2, 1)} | {place: None}
+    next_files = FILES | {"backup_label": NEXT_LABEL} | folders
+    next_ = base(
+        next_files | {f"{place}/INCREMENTAL.7": incremental(1, truncation=2)}, INCREMENT, name="increment"
+    )
+    folder = into(base(FILES | folders | {f"{place}/7": b"a" * BLOCK * 3}), next_)
+    assert (folder / place / "7").read_bytes() == b"a" * BLOCK + b"b" * BLOCK
 
 
 @pytest.mark.parametrize(

@@ -260,15 +260,6 @@ def test_a_role_is_told_the_right_that_it_lacks(bases: Bases) -> None:
     assert replace(bases, target=lambda: reader).make().facts.of_full
 
 
-def test_a_server_with_tablespaces_is_refused_by_name(bases: Bases) -> None:
-    bases.run("SET allow_in_place_tablespaces = on", "CREATE TABLESPACE fast LOCATION ''")
-    try:
-        with pytest.raises(RefnetError, match="1 tablespace"):
-            bases.make()
-    finally:
-        bases.run("DROP TABLESPACE fast")
-
-
 def test_the_details_are_facts(bases: Bases) -> None:
     artifact = bases.make(full=True)
     assert artifact.stored.entry
@@ -323,16 +314,23 @@ def test_a_base_without_its_wal_is_not_made(bases: Bases) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    "statements", [(), ("CREATE TABLESPACE fast LOCATION ''",)], ids=["plain", "tablespace"]
+)
 def test_a_server_whose_archive_command_fails_is_not_waited_for_without_a_bound(
-    wheel: Binaries, short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wheel: Binaries,
+    short_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    statements: tuple[str],
 ) -> None:
-    monkeypatch.setattr("refnet.sources.cluster.base_maker._SILENT", 1.5)
+    monkeypatch.setattr("refnet.sources.cluster.pg_basebackup._SILENT", 1.5)
     broken = {**SETTINGS, "archive_mode": "on", "archive_command": "false"}
-    with (
-        throwaway(wheel, base=short_folder / "archiving", settings=broken) as cluster,
-        pytest.raises(RefnetError, match="got nothing from the server for") as error,
-    ):
-        Bases(cluster, wheel, tmp_path, cluster.target).make()
+    with throwaway(wheel, base=short_folder / "archiving", settings=broken) as cluster:
+        made = Bases(cluster, wheel, tmp_path, cluster.target)
+        made.run("SET allow_in_place_tablespaces = on", *statements)
+        with pytest.raises(RefnetError, match="got nothing from the server for") as error:
+            made.make()
     assert "archive_command" in error.value.hint
     assert error.value.transient
 

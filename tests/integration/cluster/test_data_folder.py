@@ -16,7 +16,10 @@ from refnet.sources.cluster.data_folder import FROM_BACKUP, unpack
 
 US = Account("", 0, 0, other=False)
 #: Written by RefNet, or by pg_combinebackup for itself.
-OWN = {"postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf", "backup_manifest"}
+OWN = {
+    *("postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"),
+    *("backup_manifest", "tablespace_map"),
+}
 
 
 @pytest.fixture(scope="module")

@@ -6,33 +6,22 @@ A member begins with the content of each larger file, so the same content gives 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import math
-import re
-import signal
-import subprocess
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import IO, BinaryIO, Self
+from typing import BinaryIO
 
 from refnet.catalog.artifact import MOST_LIST_BYTES, Made, OpenArtifact, Progress, Turn, at_once, silent
 from refnet.catalog.cluster_base import BaseFacts, BaseKind, NextBase, facts_of, next_base
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.wal import lsn_text
-from refnet.core.errors import Exit, RefnetError
+from refnet.core.errors import RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file
-from refnet.core.formatting import plain, plural
 from refnet.core.member_names import ArchiveError
-from refnet.core.processes import end_with_parent
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
@@ -40,8 +29,8 @@ from refnet.sources.cluster import backup_manifest, wal_server
 from refnet.sources.cluster.backup_manifest import BackupManifest
 from refnet.sources.cluster.base_artifact import BaseArtifact
 from refnet.sources.cluster.base_wal import KeepWal
+from refnet.sources.cluster.pg_basebackup import BaseBackup, NoIncrementError, Stream
 from refnet.sources.cluster.wal_archive import ServerFacts
-from refnet.sources.database import server_errors
 from refnet.sources.folder.gzip_members import MEMBER_BYTES, MemberWriter
 from refnet.sources.folder.listing import FileKind
 from refnet.sources.folder.tar_archive import TarReader
@@ -50,10 +39,6 @@ from refnet.sources.folder.tar_archive import TarReader
 _LARGE = 64 << 10
 #: The first major that makes increments.
 INCREMENTS = 17
-#: Bytes of the pipe, and of the buffer before it: what is read at once and is longer goes past the buffer.
-_PIPE, _BUFFER = 1 << 20, 64 << 10
-#: How long the server may send nothing, in seconds: at the end it waits for archive_command, which may fail for ever.
-_SILENT = 900.0
 #: Of ISA-L's levels 0 to 3. Measured on the files of a server: 3 takes twice as long as 1, and is 3 % smaller.
 _LEVEL = 1
 #: The most manifests of a server that are kept.
@@ -62,12 +47,6 @@ _ASKED = """
     SELECT now(), pg_catalog.current_setting('server_version'),
         (SELECT count(*) FROM pg_catalog.pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global'))
 """
-#: The server has no increment to give: the summaries are off, or not of all WAL since the parent.
-_NO_INCREMENT = re.compile(rb"(?:error|ERROR|DETAIL|FATAL): .*(?:summar|incremental|manifest)")
-
-
-class NoIncrementError(RefnetError):
-    """The server cannot make an increment from that parent; a full it can."""
 
 
 @dataclass(frozen=True)
@@ -138,13 +117,6 @@ class BaseMaker:
         assert row is not None  # noqa: S101  # for the type checker
         (now, version, tablespaces), major = row, wal.facts.major
         there = wal_server.identify(target)
-        if tablespaces:
-            raise RefnetError(
-                f"{self.name} is not backed up: its server has {plural(tablespaces, 'tablespace')}, and pg_basebackup"
-                " streams only the default one",
-                "Move them to pg_default, or set wal = false. Its databases are backed up in either case.",
-                Exit.USAGE,
-            )
         before = f"PostgreSQL {major} makes no increments; {INCREMENTS} does"
         off = "summarize_wal is off: ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();"
         no_increments = before if major < INCREMENTS else "" if wal.summarize == "on" else off
@@ -159,12 +131,12 @@ class BaseMaker:
     def _streamed(
         self, server: _Server, parent: Entry | None, out: BinaryIO, progress: Progress
     ) -> _WrittenTar:
-        """Run pg_basebackup, and write its tar to `out`; NoIncrementError, before anything is written."""
+        """Run pg_basebackup, and write what it makes to `out` as one tar; NoIncrementError, before anything is written."""
         tool = self.binaries(server.facts.major).tool("pg_basebackup")
         command = [
             str(tool),
-            "--pgdata=-",
             "--format=tar",
+            "--no-sync",
             "--wal-method=none",
             "--checkpoint=fast",
             "--no-password",
@@ -177,7 +149,9 @@ class BaseMaker:
                 own = folder / backup_manifest.NAME
                 own.write_bytes(self._manifest_of(parent))
                 command.append(f"--incremental={own}")
-            with _running(command, self.target(), is_increment=parent is not None) as stream:
+            backup = BaseBackup(tuple(command), self.target(), is_increment=parent is not None)
+            made = backup.staged(folder / "tars", progress) if server.tablespaces else backup.streamed()
+            with made as stream:
                 return _write(stream, out, self.jobs, progress)
 
     def _manifest_of(self, parent: Entry) -> bytes:
@@ -209,106 +183,11 @@ def _kept_name(of: BaseFacts | BackupManifest) -> str:
     return f"{of.system_identifier}-{of.timeline:08X}-{of.start_lsn:016X}"
 
 
-@contextlib.contextmanager
-def _running(command: list[str], target: Target, *, is_increment: bool) -> Iterator[_Watched]:
-    """Run pg_basebackup; yield its output. RefnetError if it fails, with the reason that it gives, or hangs."""
-    with (
-        tempfile.TemporaryFile() as errors,
-        subprocess.Popen(
-            command,
-            env=target.environment(),
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            bufsize=_BUFFER,
-            preexec_fn=partial(end_with_parent, signal.SIGTERM),  # noqa: PLW1509  # one call of prctl
-        ) as child,
-    ):
-        assert child.stdout is not None  # noqa: S101  # for the type checker
-        with contextlib.suppress(OSError):  # an unprivileged user may have too many large pipes
-            fcntl.fcntl(child.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
-
-        def failed() -> RefnetError:
-            errors.seek(0)
-            said = errors.read(1 << 16)
-            if watched.was_silent:
-                return _silent(said)
-            found = server_errors.of_program("pg_basebackup", said, "base backup")
-            if is_increment and _NO_INCREMENT.search(said):
-                return NoIncrementError(found.message, found.hint)
-            return found
-
-        try:
-            with _Watched(child, child.stdout) as watched:
-                if not watched.peek() and child.wait():
-                    raise failed()
-                yield watched
-                if child.wait():
-                    raise failed()
-        except ArchiveError as error:
-            if not watched.peek() and child.wait():
-                raise failed() from None
-            raise RefnetError(
-                f"pg_basebackup wrote no valid tar: {error}", "Retry; check the version of pg_basebackup."
-            ) from None
-        finally:
-            child.kill()
-
-
-def _silent(said: bytes) -> RefnetError:
-    """The error of a pg_basebackup that was killed because nothing came any more; `said`: its messages."""
-    lines = said.decode(errors="replace").strip().splitlines()
-    why = f": {plain(lines[-1])}" if lines else ""
-    return RefnetError(
-        f"pg_basebackup got nothing from the server for {_SILENT:.0f} s{why}",
-        "With archive_mode on, the server waits for its archive_command: repair it; SELECT * FROM pg_stat_archiver;",
-        transient=True,
-    )
-
-
-@dataclass
-class _Watched:
-    """The output of a program that is killed when a reader waits for it for `_SILENT` seconds."""
-
-    child: subprocess.Popen[bytes]
-    stream: IO[bytes]
-    #: It was killed for that.
-    was_silent: bool = False
-    #: Since when a reader waits; infinite: none does.
-    _since: float = math.inf
-    _over: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._watch, daemon=True).start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._over.set()
-
-    def _watch(self) -> None:
-        while not self._over.wait(_SILENT / 10):
-            if time.monotonic() >= self._since + _SILENT:
-                self.was_silent = True
-                self.child.kill()
-                return
-
-    def peek(self) -> bytes:
-        return self._waiting(lambda: self.stream.peek(1))  # type: ignore[attr-defined]
-
-    def read(self, size: int) -> bytes:
-        return self._waiting(lambda: self.stream.read(size))
-
-    def _waiting(self, read: Callable[[], bytes]) -> bytes:
-        self._since = time.monotonic()
-        data = read()
-        self._since = math.inf
-        return data
-
-
 @dataclass
 class _Tee:
     """Passes on what is read from pg_basebackup, and writes it to the artifact."""
 
-    stream: _Watched
+    stream: Stream
     writer: MemberWriter
 
     def read(self, size: int) -> bytes:
@@ -331,7 +210,7 @@ class _WrittenTar:
     index: bytes = field(repr=False)
 
 
-def _write(stream: _Watched, out: BinaryIO, jobs: int, progress: Progress) -> _WrittenTar:
+def _write(stream: Stream, out: BinaryIO, jobs: int, progress: Progress) -> _WrittenTar:
     """Write the tar from `stream` to `out`; ArchiveError if it is none, or not of a complete base backup."""
     text, at = None, 0
     with MemberWriter(out, jobs, _LEVEL) as writer:

@@ -32,7 +32,8 @@ from refnet.postgres.scratch import prepared
 from refnet.postgres.walls import ServerFolders, enclosure
 from refnet.settings import user_path
 from refnet.sources.cluster.data_files import flush
-from refnet.sources.cluster.data_folder import FROM_BACKUP
+from refnet.sources.cluster.data_folder import FROM_BACKUP, TABLESPACE_MAP
+from refnet.sources.cluster.pg_basebackup import TABLESPACES
 from refnet.sources.cluster.recovery_facts import Recovery, decided
 from refnet.sources.cluster.recovery_target import shown
 from refnet.sources.cluster.scratch_recovery import (
@@ -40,8 +41,8 @@ from refnet.sources.cluster.scratch_recovery import (
     add_wal,
     check_major,
     fill,
+    needs,
     replay,
-    room,
     write,
 )
 from refnet.sources.restoring import Columns, RestoreDone, RestoreRequest, RestoreWork, Said
@@ -154,11 +155,18 @@ class ClusterRestore(RestoreWork):
         lines = (
             f"restored {planned.recovery.plan.base.name} into {planned.folder}: position {lsn_text(reached.lsn)}{last}",
             f"nothing of its configuration is in force: it is in {planned.folder / FROM_BACKUP}",
+            *_tablespaces(planned.folder),
             f"start: {start}",
             f"ask:   {ask}",
         )
         notes = tuple(Said(f"note: {note}", always=True) for note in recovery.plan.notes)
         return RestoreDone(values, (*(Said(line, always=True) for line in lines), *notes))
+
+
+def _tablespaces(folder: Path) -> Iterator[str]:
+    """Yield where the tablespaces of a restored server are, and were."""
+    if (moved := folder / FROM_BACKUP / TABLESPACE_MAP).exists():
+        yield f"tablespaces are folders below {folder / TABLESPACES}; {moved} says where they were"
 
 
 @contextmanager
@@ -206,7 +214,7 @@ def _recover(
         with phases.phase("wal"):
             add_wal(data, user, recovery, context.progress)
         with phases.phase("replay"):
-            needed = room(cluster)
+            needed = needs(cluster)
             context.progress("replay", 0, None)
             reached = replay(cluster, {**needed, **recovery.plan.settings}, made.folder / "recovery.log")
     with phases.phase("flush"):

@@ -1,8 +1,8 @@
 """Unpacks a chain of base backups into a new data folder, in which nothing of the backed up configuration is in force.
 
 The full comes first; each increment is applied in place, and what it does not have is removed, so the result is what
-pg_combinebackup makes of the chain. The archive may be hostile: members are written by handles that follow no link; links,
-and with them tablespaces at the paths of the old machine, are refused.
+pg_combinebackup makes of the chain. The archive may be hostile: members are written by handles that follow no link, and links
+are refused. Tablespaces are plain folders below pg_tblspc; where the old machine had them is in force nowhere.
 """
 
 from __future__ import annotations
@@ -60,9 +60,11 @@ _DROPPED = frozenset(
         *("postmaster.pid", "postmaster.opts", "current_logfiles"),
     }
 )
-_LABEL, _CONTROL, _WAL, _TABLESPACES = "backup_label", "global/pg_control", "pg_wal", "tablespace_map"
+_LABEL, _CONTROL, _WAL = "backup_label", "global/pg_control", "pg_wal"
+#: By this map a server would make links to the folders of the old machine.
+TABLESPACE_MAP = "tablespace_map"
 #: The folders with the files of relations, which an increment may have in part.
-_RELATIONS = ("base/", "global/")
+_RELATIONS = ("base/", "global/", "pg_tblspc/")
 #: Bytes of a label that are read, and of files that are written at once.
 _LONGEST_LABEL, _SMALL = 64 << 10, 1 << 20
 _FIELD = re.compile(
@@ -261,22 +263,18 @@ class _Unpacking:
             raise ArchiveError("it has more bytes than its manifest says")
         path = member.path
         if member.kind is FileKind.LINK or member.same_as:
-            raise ArchiveError(
-                f"{show(path)} is a link; tablespaces are not restored to the paths of another machine"
-            )
-        if path in _DROPPED or path == ".":
+            raise ArchiveError(f"{show(path)} is a link")
+        if path in _DROPPED or path == "." or (path == TABLESPACE_MAP and not member.size):
             return
         if parent(path) == _WAL and member.kind is FileKind.FILE:
             raise ArchiveError(f"{show(path)} is WAL, which belongs in the archive and not in a base backup")
-        if path == _TABLESPACES and member.size:
-            raise ArchiveError("it has tablespaces, which are not restored to the paths of another machine")
         if path.partition("/")[0] == FROM_BACKUP:
             raise ArchiveError(f"{show(path)} has a name that is reserved")
         self._write_member(member, reader)
 
     def _write_member(self, member: Listed, reader: TarReader) -> None:
         path, name = member.path, member.path.rpartition("/")[2]
-        if path in CONFIGURATION:
+        if path in CONFIGURATION or path == TABLESPACE_MAP:
             path = f"{FROM_BACKUP}/{name}"
             self._make_folder(FROM_BACKUP)
         elif name.startswith(increments.PREFIX) and path.startswith(_RELATIONS):

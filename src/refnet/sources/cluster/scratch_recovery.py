@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from refnet.catalog.artifact import Progress
-from refnet.catalog.wal import parse_lsn
+from refnet.catalog.wal import is_segment, parse_lsn
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import NEW_FILE, OPEN_FILE, explained, opened, write_all
 from refnet.core.formatting import size
@@ -32,8 +32,11 @@ from refnet.postgres.scratch import SETTINGS, prepared
 from refnet.postgres.scratch_resources import end, free_account
 from refnet.postgres.walls import Enclosure, enclosure
 from refnet.proof_run import ProofOptions
+from refnet.sources.cluster import wal_dump
 from refnet.sources.cluster.data_folder import unpack
+from refnet.sources.cluster.pg_basebackup import TABLESPACES
 from refnet.sources.cluster.recovery_facts import Recovery, timelines_in
+from refnet.sources.cluster.wal_index import sizes_in
 from refnet.sources.database.proof.guarded_schema import create_reader
 
 #: Time limit of the replay, in seconds.
@@ -75,6 +78,11 @@ _REDO = re.compile(r"redo done at ([0-9A-F]{1,8}/[0-9A-F]{1,8})")
 _LAST = re.compile(r"last completed transaction was at log time (\S+ \S+?)\+00")
 _NEEDS = re.compile(r"^max_prepared_xacts setting: +(\d{1,9})$", re.MULTILINE)
 _LOCKS = re.compile(r"^max_locks_per_xact setting: +(\d{1,9})$", re.MULTILINE)
+#: The server would write into the folder of a tablespace, which may be that of a live server.
+_NEW_TABLESPACE = (
+    "a tablespace was created after the base backup, and RefNet does not write to its folder",
+    "Choose a moment before that, or one after the next base backup (`refnet backup`).",
+)
 #: Errors of a recovery that are not the base's fault: what they contain → what is wrong, what to do.
 _KNOWN = {
     "recovery ended before configured recovery target was reached": (
@@ -85,6 +93,8 @@ _KNOWN = {
         "that moment is before the end of the base backup",
         "Choose a later moment, or an older base backup.",
     ),
+    "Create this directory for the tablespace": _NEW_TABLESPACE,
+    "could not set permissions on directory": _NEW_TABLESPACE,
 }
 
 
@@ -149,7 +159,7 @@ def recovered(recovery: Recovery, options: ProofOptions) -> Iterator[Recovered]:
         add_wal(folders.data, user, recovery, options.progress)
         options.progress("replay", 0, None)
         text = _ROLE_SQL.format(nobody=_NOBODY, name=name, verifier=verifier(password))
-        settings = {**SETTINGS, "wal_level": "replica", **options.server_settings(), **room(cluster)}
+        settings = {**SETTINGS, "wal_level": "replica", **options.server_settings(), **needs(cluster)}
         reached = replay(cluster, {**settings, **plan.settings}, folders.folder / "recovery.log", text)
         write(folders.data / "pg_hba.conf", f"local all {name},{reader} scram-sha-256\n", user)
         silent = {"event_triggers": "off"} if binaries.major >= 17 else {}
@@ -200,6 +210,8 @@ def replay(cluster: Cluster, settings: Mapping[str, str], log: Path, text: str =
     for name, value in {**settings, **_REPLAY}.items():
         command += ["-c", f"{name}={value}"]
     place = cluster.enclosure or Enclosure(cluster.walls, cluster.account)
+    if not place.walls.files and _makes_tablespace(cluster):
+        raise RefnetError(*_NEW_TABLESPACE)
     statements = os.memfd_create("statements")
     with os.fdopen(statements, "r+b") as given, log.open("w+b") as said:
         given.write(text.encode())
@@ -211,8 +223,17 @@ def replay(cluster: Cluster, settings: Mapping[str, str], log: Path, text: str =
     redo, last = _REDO.search(messages), _LAST.search(messages)
     if code != 0 or not redo or "ERROR:" in messages:
         raise _failed(messages)
+    if any(one.is_symlink() for one in (data / TABLESPACES).glob("*")):
+        raise RefnetError(*_NEW_TABLESPACE)
     commit = datetime.fromisoformat(f"{last[1]}+00:00") if last else None
     return Reached(parse_lsn(redo[1]), commit)
+
+
+def _makes_tablespace(cluster: Cluster) -> bool:
+    """Whether WAL in the data folder creates a tablespace, which no wall keeps from the folder of a live server."""
+    folder = cluster.data / "pg_wal"
+    segments = [name for name in sizes_in(folder) if is_segment(name)]
+    return wal_dump.makes_tablespace(cluster.binaries.tool("pg_waldump"), folder, segments)
 
 
 def _failed(messages: str) -> RefnetError:
@@ -233,8 +254,8 @@ def check_major(binaries: Binaries, major: int) -> None:
         )
 
 
-def room(cluster: Cluster) -> Mapping[str, str]:
-    """Settings for what the base may need room for: prepared transactions, and locks."""
+def needs(cluster: Cluster) -> Mapping[str, str]:
+    """Settings that the base needs: room for prepared transactions and locks, and folders as tablespaces if it has any."""
     place = cluster.enclosure or Enclosure(cluster.walls, cluster.account)
     command = [str(cluster.binaries.tool("pg_controldata")), "-D", str(cluster.data)]
     code, said, _ = place.run(command, _CONTROL_SECONDS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -244,6 +265,7 @@ def room(cluster: Cluster) -> Mapping[str, str]:
     return {
         "max_prepared_transactions": str(min(int(prepared_[1]), _MOST_PREPARED)),
         "max_locks_per_transaction": str(min(max(64, int(locks[1])), _MOST_LOCKS)),
+        **({"allow_in_place_tablespaces": "on"} if sizes_in(cluster.data / TABLESPACES) else {}),
     }
 
 

@@ -9,13 +9,13 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple
 
-from refnet.catalog.wal import parse_lsn
+from refnet.catalog.wal import parse_lsn, timeline_of
 from refnet.core.errors import Exit, RefnetError
 
 #: Time limit of one segment, in seconds.
@@ -98,6 +98,17 @@ def commit_records(program: Path, folder: Path, segment: str) -> Iterator[Commit
             moment = datetime.fromisoformat(time[1].decode()).replace(tzinfo=UTC)
             xid = int((prepared or head)[1])
             yield CommitRecord(parse_lsn(head[2].decode()), xid, moment)
+
+
+def makes_tablespace(program: Path, folder: Path, segments: Sequence[str]) -> bool:
+    """Whether WAL in `segments`, files in `folder` in the order of their names, creates a tablespace."""
+    for at, segment in enumerate(segments):
+        following = segments[at + 1 : at + 2]  # a record may end there
+        last = following[0] if following and timeline_of(following[0]) == timeline_of(segment) else segment
+        lines = _lines(program, folder, last, "--rmgr=Tablespace", segment, stopped=[])
+        if any(b"desc: CREATE" in line for line in lines):
+            return True
+    return False
 
 
 def _moment(text: bytes) -> datetime | None:
