@@ -184,7 +184,7 @@ class Receiving:
 
     @contextmanager
     def running(self) -> Iterator[Run]:
-        run = self.refnet.start_alone("wal", "run")
+        run = self.refnet.start("wal", "run")
         try:
             yield run
         finally:
