@@ -151,14 +151,14 @@ def test_thousands_of_folders_of_other_machines_stop_no_recovery(tmp_path: Path)
     assert machine.store().has_manifests()
 
 
-def test_a_hundred_thousand_objects_in_the_folder_of_a_machine_cost_little_time_and_memory(
+def test_twenty_thousand_objects_in_the_folder_of_a_machine_cost_little_time_and_memory(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "nas").mkdir(mode=0o700)
     machine = Machine(tmp_path / "home", FolderBucket(tmp_path / "nas"))
     copy = machine.send(artifact(1, b"good"))
     below = tmp_path / "nas" / copy.document.key / "pieces"
-    for number in range(100_000):
+    for number in range(20_000):
         os.close(os.open(below / f"{number:032x}-{'0' * 16}.age", os.O_CREAT | os.O_WRONLY, 0o600))
     began = time.process_time()
     tracemalloc.start()
@@ -168,5 +168,5 @@ def test_a_hundred_thousand_objects_in_the_folder_of_a_machine_cost_little_time_
     tracemalloc.stop()
     assert again.document.pieces == copy.document.pieces
     assert left == (), "they are young"
-    assert most < 100 << 20
-    assert time.process_time() - began < 60
+    assert most < 20 << 20
+    assert time.process_time() - began < 12
