@@ -161,11 +161,9 @@ class Catalog:
         complete = (e for e in self.entries if e.complete and e.source in wanted)
         return min(complete, key=lambda entry: entry.created, default=None)
 
-    def set_at(
-        self, at: datetime | None = None, sources: Iterable[SourceName] | None = None
-    ) -> Mapping[SourceName, Entry]:
-        """The set at `at`: the newest complete artifact at or before it of each source, or of `sources`."""
-        found = {source: self.newest_complete(source, at) for source in sources or self.sources}
+    def set_at(self, at: datetime | None = None) -> Mapping[SourceName, Entry]:
+        """The set at `at`: the newest complete artifact at or before it of each source."""
+        found = {source: self.newest_complete(source, at) for source in self.sources}
         return {source: entry for source, entry in found.items() if entry}
 
 

@@ -116,16 +116,15 @@ def _found(_path: str) -> Program:
     raise next((error for error in failed if error.code is not None), failed[0]).as_error()
 
 
-def _execute(
-    command: Sequence[str], seconds: float = QUICK_SECONDS, variables: Mapping[str, str] | None = None
-) -> str:
-    """Return the output of `command`; CommandError where it is missing, fails, or takes longer than `seconds`."""
+def _execute(command: Sequence[str], variables: Mapping[str, str] | None = None) -> str:
+    """Return the output of `command`; CommandError where it is missing, fails, or takes longer than QUICK_SECONDS."""
+    environment = {**(variables or {}), **_ENVIRONMENT}
     try:
-        ran = run_bounded(command, seconds, _LONGEST, environment={**(variables or {}), **_ENVIRONMENT})
+        ran = run_bounded(command, QUICK_SECONDS, _LONGEST, environment=environment)
     except OSError:  # not there, not a program, or a folder on PATH may not be entered
         raise CommandError(command, None, []) from None
     if ran.code or ran.cut:
-        lines = ran.messages.strip().splitlines() or [f"it took longer than {seconds:.0f} s"] * (ran.code < 0)
+        lines = ran.messages.strip().splitlines() or [f"it took longer than {QUICK_SECONDS:.0f} s"] * (ran.code < 0)
         raise CommandError(command, ran.code, lines)
     return ran.output.decode(errors="replace")
 
