@@ -14,6 +14,7 @@ from tests.unit.telemetry.conftest import World
 
 from refnet import settings
 from refnet.catalog.catalog import Catalog
+from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.remote import Copy
 from refnet.catalog.remote_state import StoreState
@@ -195,3 +196,15 @@ def test_a_disk_without_free_space_is_not_one_that_does_not_fill(tmp_path: Path)
     said = page(Artifacts(found.settings, replace(found.facts, history=History(runs))), "/trends")
     assert "the disk is full in under 1 min" in said
     assert "does not fall" not in said
+
+
+@pytest.mark.parametrize(
+    ("after", "says"), [(4, "Pinned: no prune deletes it."), (1, "Not pinned: retention decides.")]
+)
+def test_a_pin_protects_until_it_ends(tmp_path: Path, after: int, says: str):
+    found = artifacts(tmp_path, (LOCAL,))  # three days later
+    pinned = Entry(LOCAL, (PROOF,), Marks(pinned=True, until=NOW + timedelta(days=after)))
+    facts = replace(found.facts, catalog=Catalog.of([pinned]))
+    said = page(Artifacts(found.settings, facts), f"/artifacts/database/{LOCAL.name}")
+    assert says in said
+    assert (">Unpin<" in said) == (after > 3)
