@@ -124,7 +124,9 @@ def _execute(command: Sequence[str], variables: Mapping[str, str] | None = None)
     except OSError:  # not there, not a program, or a folder on PATH may not be entered
         raise CommandError(command, None, []) from None
     if ran.code or ran.cut:
-        lines = ran.messages.strip().splitlines() or [f"it took longer than {QUICK_SECONDS:.0f} s"] * (ran.code < 0)
+        lines = ran.messages.strip().splitlines() or [f"it took longer than {QUICK_SECONDS:.0f} s"] * (
+            ran.code < 0
+        )
         raise CommandError(command, ran.code, lines)
     return ran.output.decode(errors="replace")
 

@@ -38,6 +38,7 @@ KEPT = 200
 #: Limits: characters of a line, bytes of messages in one answer, bytes of a short command's output.
 _LINE, _MESSAGES, _OUTPUT = 2000, 64 << 10, 4 << 20
 _ENVIRONMENT = {"COLUMNS": "100", "NO_COLOR": "1"}
+_STATES: dict[int, str] = {Exit.DONE: "done", Exit.UNVERIFIED: "could not verify", Exit.DAMAGED: "damaged"}
 
 
 class BusyError(RefnetError):
@@ -94,6 +95,15 @@ class Child:
     def command(self) -> str:
         """The command for a shell: a word may be of somebody else, such as the name of a file."""
         return shlex.join(["refnet", *self.words])
+
+    @property
+    def state(self) -> str:
+        """One of running, done, failed, damaged, could not verify, stopped, lost."""
+        if self.running:
+            return "running"
+        if self.stopped:
+            return "stopped"
+        return "lost" if self.code is None else _STATES.get(self.code, "failed")
 
     @property
     def stopped(self) -> bool:

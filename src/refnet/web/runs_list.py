@@ -22,16 +22,6 @@ OUTCOMES = (*(str(one) for one in Ended), "damaged", "lost", "running")
 #: The most digits of the number of a page.
 _DIGITS = 6
 FIRST, LAST = date(1901, 1, 1), date(8999, 12, 31)
-_STATES: dict[int, str] = {Exit.DONE: "done", Exit.UNVERIFIED: "could not verify", Exit.DAMAGED: "damaged"}
-
-
-def state_of(child: Child) -> str:
-    """Return running, done, failed, damaged, could not verify, stopped, or lost."""
-    if child.running:
-        return "running"
-    if child.stopped:
-        return "stopped"
-    return "lost" if child.code is None else _STATES.get(child.code, "failed")
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ class ListedRun:
 
     @cached_property
     def state(self) -> str:
-        return self.one.state if isinstance(self.one, Run) else state_of(self.one)
+        return self.one.state
 
     @property
     def artifact(self) -> str:

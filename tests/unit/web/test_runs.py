@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from tests.dashboard import browser, csrf
 from tests.unit.web.test_children import GOOD, NAME, program, put
 
-from refnet.catalog.run import Ended, Origin, Reason, Run, RunKind
+from refnet.catalog.run import EXPECTED, Ended, Origin, Reason, Run, RunKind
 from refnet.context import read_settings
 from refnet.core.errors import RefnetError
 from refnet.core.processes import until
@@ -242,9 +242,8 @@ def test_the_list_has_every_run_by_source_kind_outcome_origin_and_day_in_pages(
         kind, at = kinds[number % len(kinds)], begun + timedelta(hours=number)
         by = [*Origin][number % 3]
         ended = Ended.FAILED if number == 7 else Ended.DONE
-        run = Run(
-            f"run{number:03}", kind, "obsidian" if number % 2 else "", at, ended, 1.0, by=by, user="ann"
-        )
+        source = "obsidian" if number % 2 or kind in EXPECTED else ""
+        run = Run(f"run{number:03}", kind, source, at, ended, 1.0, by=by, user="ann")
         journal.begin(run)
         journal.end(run)
 
@@ -356,3 +355,11 @@ def test_a_stream_ends_where_its_subject_is_gone() -> None:
         raise RefnetError("there is no run", "")
 
     assert asyncio.run(_ended([Streams().follow(gone)])) == []
+
+
+def test_a_crawl_that_somebody_stopped_did_not_fail(page: TestClient, home: Path) -> None:
+    put(home, NAME, child_process.STARTED, json.dumps(GOOD | {"kind": "crawl", "words": ["crawl"]}))
+    put(home, NAME, child_process.END, '{"code": 1, "seconds": 1}')
+    assert "</span> failed</span>" in page.get("/network/crawls/part").text
+    put(home, NAME, child_process.STOP, "")
+    assert "</span> stopped</span>" in page.get("/network/crawls/part").text

@@ -40,7 +40,7 @@ from refnet.web.pages.base import (
     source_of,
     text,
 )
-from refnet.web.runs_list import OUTCOMES, PAGE, RunQuery, listed, state_of
+from refnet.web.runs_list import OUTCOMES, PAGE, RunQuery, listed
 
 router = APIRouter(prefix="/runs", include_in_schema=False)
 #: Command that this page starts and stops → beginning of the run's title.
@@ -73,20 +73,22 @@ class ShownRun:
     """A child, prepared for its page."""
 
     child: Child
-    #: See `state_of`.
-    state: str
-    problem: RefnetError | None
-    results: tuple[RunResult, ...]
+    problem: RefnetError | None = None
+    results: tuple[RunResult, ...] = ()
+
+    @property
+    def state(self) -> str:
+        return self.child.state
 
 
 def shown(child: Child) -> ShownRun:
-    """Return `child` with its state, its error and its printed results."""
+    """Return `child` with its error and its printed results."""
     if child.running:
-        return ShownRun(child, "running", None, ())
+        return ShownRun(child)
     results, error = rows_of(child.result or {}), child.error
     if error and not child.said and (bad := [one for one in results if one.reason]):
         error = (some([f"{one.artifact or one.source}: {one.reason}" for one in bad], 1), error[1])
-    return ShownRun(child, state_of(child), RefnetError(*error) if error else None, results)
+    return ShownRun(child, RefnetError(*error) if error else None, results)
 
 
 def rows_of(result: Mapping[str, Any]) -> tuple[RunResult, ...]:
