@@ -93,9 +93,8 @@ class DatabaseAsOf:
             return found[0]
         names = [f"{one.schema}.{one.name}" for one in found or every]
         what = "is not one table" if found else "is not a table"
-        raise RefnetError(
-            f"{asked} {what} of {self.name} at that moment", f"Give one of: {some(names)}.", Exit.USAGE
-        )
+        hint = f"Give one of: {some(names)}." if names else f"{self.name} had no tables: give another moment."
+        raise RefnetError(f"{asked} {what} of {self.name} at that moment", hint, Exit.USAGE)
 
     def write(self, table: TableAsOf, file: Path) -> None:
         """Write the definition and the rows of `table` to the new `file` as SQL; as CSV if its name ends so."""

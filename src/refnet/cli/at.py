@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -83,6 +84,12 @@ def _check(table: str | None, into: Path | None, *, psql: bool, as_json: bool) -
         raise RefnetError("--table and --into go together", "Give both, or neither.", Exit.USAGE)
     if psql and (table or as_json):
         raise RefnetError("--psql excludes --table and --json", "Omit one of them.", Exit.USAGE)
+    if into and os.path.lexists(into):
+        raise RefnetError(f"{into} exists", "Give the path of a new file; nothing is replaced.", Exit.USAGE)
+    if into and not into.parent.is_dir():
+        raise RefnetError(
+            f"--into: there is no folder {into.parent}", "Create it, or give another path.", Exit.USAGE
+        )
 
 
 def _say_reached(found: DatabaseAsOf) -> None:

@@ -64,7 +64,11 @@ def test_one_table_as_of_a_second_is_written_to_a_file(refnet: Command, shop: Li
     there = refnet(
         "at", shop.before, "--source", "main-shop", "--table", "orders", "--into", tmp_path / "orders.sql"
     )
-    there.fails(1, "orders.sql")
+    there.fails(2, "orders.sql exists", "a new file")
+    nowhere = tmp_path / "nowhere" / "orders.sql"
+    refnet("at", shop.before, "--source", "main-shop", "--table", "orders", "--into", nowhere).fails(
+        2, f"there is no folder {nowhere.parent}"
+    )
 
 
 def test_the_tables_of_a_moment_are_listed(refnet: Command, shop: Live) -> None:

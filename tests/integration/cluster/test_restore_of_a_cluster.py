@@ -6,7 +6,9 @@ import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from tests.clusters import SETTINGS, Live, answer, commands, live
@@ -145,6 +147,28 @@ def test_moments_outside_of_the_window_and_full_folders_are_refused(refnet: Comm
         2, "is not an empty folder"
     )
     refnet("restore", "main-shop", "--latest", "--into", place).fails(2, "--into", "--latest")
+    refnet(*whole, "--latest", "--to", place).fails(2, "--to is not for", "--into")
+    file, link = refnet.home.parent / "refnet.toml", refnet.home.parent / "link"
+    link.symlink_to(refnet.home.parent / "elsewhere")
+    for wrong, why in ((file, "is not a folder"), (file / "below", "is not a folder"), (link, "is a link")):
+        refnet("restore", "main-cluster", "--latest", "--into", wrong).fails(2, why, "a new folder")
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo", "Australia/Lord_Howe"])
+def test_a_moment_without_an_offset_is_local_and_the_target_has_one(
+    refnet: Command, shop: Live, place: Path, zone: str
+) -> None:
+    moment = datetime.fromisoformat(shop.before).astimezone(ZoneInfo(zone))
+    asked = ("restore", "main-cluster", "--at", moment.replace(tzinfo=None).isoformat(), "--into", place)
+    planned = refnet(*asked, "--plan", "--json", TZ=zone)
+    assert planned.code == 0, planned.err
+    target = datetime.fromisoformat(planned.json["stops_at"])
+    assert target.tzinfo
+    assert target == moment
+    twice = ("restore", "main-cluster", "--at", "2099-11-01T01:30:00", "--into", place)
+    refnet(*twice, TZ="America/New_York").fails(
+        2, "occurs twice", "2099-11-01T01:30:00-04:00 or 2099-11-01T01:30:00-05:00"
+    )
 
 
 def test_no_server_starts_in_a_folder_that_a_killed_restore_left(

@@ -184,8 +184,13 @@ def _alone_in(folder: Path) -> Iterator[int]:
 
 def _obstacles(folder: Path, user: Account) -> Iterator[RefnetError]:
     """Yield what prevents a data folder at `folder`."""
-    above = next(one for one in (folder, *folder.parents) if one.exists())
-    if above == folder and (not folder.is_dir() or folder.is_symlink() or any(folder.iterdir())):
+    above = next(one for one in (folder, *folder.parents) if one.exists() or one.is_symlink())
+    is_link = above == folder and folder.is_symlink()
+    if is_link or not above.is_dir():
+        what = "is a link" if is_link else "is not a folder"
+        yield RefnetError(f"{above} {what}", "Give the path of a new folder.", Exit.USAGE)
+        return
+    if above == folder and any(folder.iterdir()):
         yield RefnetError(
             f"{folder} is not an empty folder", "Give the path of a new one; nothing is replaced.", Exit.USAGE
         )
@@ -249,6 +254,8 @@ def _commands(cluster: Cluster, user: Account) -> tuple[str, str]:
 
 def check_request(request: RestoreRequest) -> None:
     """RefnetError (USAGE) for a restore without a folder or a moment."""
+    if request.to:
+        raise RefnetError("--to is not for the files of a cluster", "Give --into DIR.", Exit.USAGE)
     if not request.into:
         raise RefnetError(
             "a cluster is restored into a new data folder, and replaces nothing",
