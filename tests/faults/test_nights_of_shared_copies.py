@@ -1,4 +1,4 @@
-"""Thirty nights of copies that share pieces, while keys change, somebody else deletes, and bits flip."""
+"""Nights of copies that share pieces, while keys change, somebody else deletes, and bits flip."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from refnet.store.encryption import PrivateKey
 from refnet.store.live_pieces import open_pieces
 from refnet.store.sending_pieces import Encrypter
 
-NIGHTS, KEPT = 30, 7
+NIGHTS, KEPT = 14, 5
 NOISE = random.Random(23).randbytes(NIGHTS * 4096 + (1 << 20))
 
 

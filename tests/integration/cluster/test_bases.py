@@ -97,6 +97,12 @@ def bases(source: Cluster, wheel: Binaries, tmp_path: Path) -> Bases:
     return Bases(source, wheel, tmp_path, source.target)
 
 
+@pytest.fixture(scope="module")
+def full(source: Cluster, wheel: Binaries, tmp_path_factory: pytest.TempPathFactory) -> BaseArtifact:
+    """A full base, which tests only read."""
+    return Bases(source, wheel, tmp_path_factory.mktemp("full"), source.target).make(full=True)
+
+
 def _proof(artifact: BaseArtifact, folder: Path) -> Proof:
     return artifact.prove(Level.INTACT, ProofOptions(folder, lambda *_a, **_b: None, 2))  # type: ignore[arg-type, return-value]
 
@@ -131,8 +137,7 @@ def test_each_file_is_compared_with_the_manifest_of_postgresql(bases: Bases) -> 
         assert (proof.outcome, proof.level, proof.reasons) == (Outcome.PASSED, Level.INTACT, ())
 
 
-def test_members_are_small_and_the_index_says_where_they_begin(bases: Bases) -> None:
-    full = bases.make(full=True)
+def test_members_are_small_and_the_index_says_where_they_begin(full: BaseArtifact) -> None:
     assert full.index
     assert full.stored.path
     data = full.stored.path.read_bytes()
@@ -153,7 +158,7 @@ def replaced(artifact: BaseArtifact, **others: Any) -> BaseArtifact:
 def _with(artifact: BaseArtifact, change: Callable[[bytes], bytes]) -> BaseArtifact:
     """The artifact with another tar."""
     with artifact.stored.open() as file:
-        packed = gzip.compress(change(gzip.decompress(file.read())), 1)
+        packed = gzip.compress(change(gzip.decompress(file.read())), 0)
     return replaced(artifact, open=lambda: io.BytesIO(packed))
 
 
@@ -213,28 +218,27 @@ def _without(name: str) -> Callable[[bytes], bytes]:
         (lambda tar: tar.replace(b'"Timeline": 1', b'"Timeline": 2'), "its own checksum is wrong"),
     ],
 )
-def test_a_change_of_the_archive_is_damage(bases: Bases, change: Callable[[bytes], bytes], why: str) -> None:
-    full = bases.make(full=True)
-    proof = _proof(_with(full, change), bases.folder)
+def test_a_change_of_the_archive_is_damage(
+    full: BaseArtifact, tmp_path: Path, change: Callable[[bytes], bytes], why: str
+) -> None:
+    proof = _proof(_with(full, change), tmp_path)
     assert proof.outcome is Outcome.FAILED
     assert why in "; ".join(proof.reasons)
 
 
-def test_a_flipped_byte_in_the_file_is_damage(bases: Bases) -> None:
-    full = bases.make(full=True)
+def test_a_flipped_byte_in_the_file_is_damage(full: BaseArtifact, tmp_path: Path) -> None:
     assert full.stored.path
     data = bytearray(full.stored.path.read_bytes())
     data[len(data) // 2] ^= 1
-    proof = _proof(replaced(full, open=lambda: io.BytesIO(data)), bases.folder)
+    proof = _proof(replaced(full, open=lambda: io.BytesIO(data)), tmp_path)
     assert proof.outcome is Outcome.FAILED
 
 
-def test_a_manifest_that_lies_is_damage(bases: Bases) -> None:
-    full = bases.make(full=True)
+def test_a_manifest_that_lies_is_damage(full: BaseArtifact, tmp_path: Path) -> None:
     assert full.stored.manifest
     for key, value in (("timeline", 9), ("end_lsn", "FF/0"), ("system_identifier", "7")):
         details = {**full.stored.manifest.details, key: value}
-        proof = _proof(replaced(full, manifest=replace(full.stored.manifest, details=details)), bases.folder)
+        proof = _proof(replaced(full, manifest=replace(full.stored.manifest, details=details)), tmp_path)
         assert "in its manifest differ" in "; ".join(proof.reasons)
 
 
@@ -260,10 +264,9 @@ def test_a_role_is_told_the_right_that_it_lacks(bases: Bases) -> None:
     assert replace(bases, target=lambda: reader).make().facts.of_full
 
 
-def test_the_details_are_facts(bases: Bases) -> None:
-    artifact = bases.make(full=True)
-    assert artifact.stored.entry
-    assert facts_of(artifact.stored.entry) == artifact.facts
+def test_the_details_are_facts(full: BaseArtifact) -> None:
+    assert full.stored.entry
+    assert facts_of(full.stored.entry) == full.facts
 
 
 def _fetching(bases: Bases, archive: WalArchive, *, receives: bool = False) -> None:

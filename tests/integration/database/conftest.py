@@ -28,12 +28,15 @@ def busy_server(wheel: Binaries, short_folder: Path) -> Iterator[Cluster]:
 
 @contextmanager
 def making(busy_server: Cluster) -> Iterator[Callable[..., Target]]:
-    """Makes databases on `busy_server`; whatever has the name of one in its own is dropped afterwards."""
+    """Makes databases on `busy_server`; whatever has the name of one in its own is dropped afterwards.
+
+    `often`: several tests use the script, so it runs once, and they get copies.
+    """
     names: list[str] = []
 
-    def make(script: str = LIBRARY, name: str = "") -> Target:
+    def make(script: str = LIBRARY, name: str = "", *, often: bool = False) -> Target:
         names.append(name or f"library_{uuid.uuid4().hex[:8]}")
-        if script in {LIBRARY, SMALL_LIBRARY, SHELF}:
+        if often or script in {LIBRARY, SMALL_LIBRARY, SHELF}:
             return built(busy_server, names[-1], script)
         target = busy_server.target(names[-1])
         with busy_server.target().connect() as admin:

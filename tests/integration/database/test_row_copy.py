@@ -31,7 +31,7 @@ _ALL = b"COPY (SELECT * FROM ONLY public.blobs) TO STDOUT"
 
 @pytest.fixture
 def blobs(make_database: Callable[..., Target]) -> Target:
-    return make_database(_TABLE)
+    return make_database(_TABLE, often=True)
 
 
 @pytest.fixture

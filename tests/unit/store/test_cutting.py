@@ -160,7 +160,7 @@ def test_small_members_that_are_inserted_change_a_few_blocks() -> None:
     assert len(_new(b"".join(members), b"".join([*members[:1000], new, *members[1000:]]))) < 20
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(2))
 def test_an_insertion_into_what_is_no_chain_of_members_changes_a_few_blocks(number: int) -> None:
     data = _noise(number, 60 * MIB)
     after = data[: 30 * MIB] + b"inserted" * (number + 1) + data[30 * MIB :]
@@ -178,14 +178,14 @@ def test_a_change_of_a_large_member_is_a_change_of_its_blocks_alone() -> None:
 
 
 def test_large_content_is_cut_at_about_every_third_mebibyte() -> None:
-    blocks = _blocks(_noise(5, 120 * MIB))
-    assert 30 <= len(blocks) <= 70
+    blocks = _blocks(_noise(5, 60 * MIB))
+    assert 15 <= len(blocks) <= 35
     assert all(len(one) > MIB for one in blocks[:-1])
     assert len({len(one) for one in blocks}) > len(blocks) // 2, "most are no round numbers"
 
 
 def test_another_key_cuts_elsewhere_and_hashes_otherwise() -> None:
-    data = _noise(6, 60 * MIB)
+    data = _noise(6, 20 * MIB)
     ours, theirs = (list(map(len, _blocks(data, by=one))) for one in (KEY, OTHER))
     assert ours != theirs
     assert not {*ours[:-1]} & {*theirs[:-1]} - {4 * MIB}
