@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 from playwright.sync_api import Browser, expect
@@ -41,7 +42,7 @@ def test_a_retention_is_simulated_shown_as_a_difference_and_written(
         assert '-database = "days=90"\n+database = "days=3 weekly=4"' in shown
         assert "30 days" in shown
         assert "365 days" in shown
-        assert "artifacts that are kept today:" in shown
+        assert "The next prune would also delete" in shown
         assert "open-sesame" not in page.content()
         assert found.problems() == []
         _written(found, "Write the settings file")
@@ -138,7 +139,38 @@ def test_an_artifact_is_pinned_tagged_and_unpinned(
         assert until(lambda: found.go(f"/artifacts/config/{name}") and unpin.is_visible(), 60)
         unpin.click()
         ended(page)
-        assert _marks(world, name)["pinned"] is False
+        remove = page.get_by_role("button", name="Remove the tag before-2027")
+        assert until(lambda: found.go(f"/artifacts/config/{name}") and remove.is_visible(), 60)
+        remove.click()
+        ended(page)
+        assert not (world.folder / "backups" / "config" / f"{name}.marks.json").exists()
+
+
+def test_an_artifact_that_shrank_is_accepted(
+    browser: Browser, url: str, signed_in: Any, world: World
+) -> None:
+    vault, whole = world.folder / "vault", world.folder / "whole"
+    shutil.copytree(vault, whole)
+    try:
+        shutil.rmtree(vault / "papers")
+        world.refnet("backup", "obsidian", code=1)
+        name = _names(world, "obsidian")[-1]
+        with watched(browser, url, storage_state=signed_in) as found:
+            accept = found.page.get_by_role("link", name="Accept…")
+            assert until(lambda: found.go(f"/artifacts/obsidian/{name}") and accept.is_visible(), 60)
+            accept.click()
+            assert name in found.text()
+            assert found.problems() == []
+            found.page.get_by_role("button", name="Do it").click()
+            found.page.wait_for_url("**/runs/*")
+            ended(found.page)
+            accepted = found.page.locator("main .badge", has_text="accepted").first
+            assert until(lambda: found.go(f"/artifacts/obsidian/{name}") and accepted.is_visible(), 60)
+            assert not accept.is_visible()
+    finally:
+        shutil.rmtree(vault)
+        whole.rename(vault)
+        world.refnet("backup", "obsidian")
 
 
 def test_an_artifact_is_deleted_once_its_name_is_typed(
@@ -164,15 +196,22 @@ def test_an_artifact_is_deleted_once_its_name_is_typed(
 def test_a_prune_shows_its_plan_in_japanese_and_deletes_once_confirmed(
     browser: Browser, url: str, signed_in: Any, world: World
 ) -> None:
-    with watched(browser, url, storage_state=signed_in, locale="ja-JP") as found:
-        page = found.go("/stores")
-        page.get_by_role("link", name="保持期間を過ぎたものを削除").click()
-        assert "would delete 0" in found.text()
-        assert found.problems() == []
-        page.locator("#typed").fill("prune")
-        page.get_by_role("button", name="削除").click()
-        page.wait_for_url("**/runs/*")
-        expect(page.locator("main .badge", has_text="完了").first).to_be_visible(timeout=60_000)
+    file, text, before = world.folder / "config" / "refnet.toml", _text(world), _names(world, "config")
+    file.write_text(text.replace('config = "days=90"', 'config = "days=1"'))
+    try:
+        with watched(browser, url, storage_state=signed_in, locale="ja-JP") as found:
+            page = found.go("/stores")
+            page.get_by_role("link", name="保持期間を過ぎたものを削除").click()
+            assert before[0] in found.text()
+            assert found.problems() == []
+            page.locator("#typed").fill("prune")
+            page.get_by_role("button", name="削除").click()
+            page.wait_for_url("**/runs/*")
+            expect(page.locator("main .badge", has_text="完了").first).to_be_visible(timeout=60_000)
+    finally:
+        file.write_text(text)
+    assert before[-1] in _names(world, "config")
+    assert before[0] not in _names(world, "config")
 
 
 def _names(world: World, source: str) -> list[str]:
