@@ -108,6 +108,7 @@ def test_a_test_message_is_sent_and_lines_are_shown_for_what_no_page_writes(
         with watched(browser, url, storage_state=signed_in) as found, listening() as service:
             file.write_text(f'{before}\n[notify]\nurls = ["json://{service.url}/"]\n')
             page = found.go("/settings/set-up")
+            page.locator("summary", has_text="Notifications:").click()
             assert '"mailtos://USER:PASSWORD@example.org?to=ADMIN@example.org"' in found.text()
             page.get_by_role("button", name="Send a test message").click()
             page.wait_for_url("**/runs/*")

@@ -37,7 +37,8 @@ from refnet.web.child_process import End, LastStep, Reported, Started, around, c
 KEPT = 200
 #: Limits: characters of a line, bytes of messages in one answer, bytes of a short command's output.
 _LINE, _MESSAGES, _OUTPUT = 2000, 64 << 10, 4 << 20
-_ENVIRONMENT = {"COLUMNS": "100", "NO_COLOR": "1"}
+#: Commands break no line: pages do.
+_ENVIRONMENT = {"COLUMNS": "500", "NO_COLOR": "1"}
 _STATES: dict[int, str] = {Exit.DONE: "done", Exit.UNVERIFIED: "could not verify", Exit.DAMAGED: "damaged"}
 
 

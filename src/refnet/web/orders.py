@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -32,6 +32,8 @@ _VOLATILE = frozenset(
         *("added", "changed", "removed", "excluded", "recovery", "seconds"),
     )
 )
+#: The head of the table in the text of a plan.
+_COLUMNS = ["table", "rows", "live", "written", "since"]
 #: Of a pattern of tables; each stands for itself in brackets.
 _SPECIAL = re.compile(r"[*?[]")
 _TEXT = checked.text(10_000, errors="strict")
@@ -40,6 +42,18 @@ _COUNT = checked.record({"count": checked.integer(0, 1 << 63)}, more=True)
 _PROBLEM = checked.record({"message": _TEXT, "hint": _TEXT})
 _PLAN = checked.record(
     {}, {"problems": checked.each(_PROBLEM, 10_000), "database": _TEXT, "artifact": _TEXT}, more=True
+)
+_ROWS = checked.or_none(checked.integer(0, 1 << 63))
+#: The most tables of a plan that a page shows as a table; more stay text.
+_TABLES = checked.each(
+    checked.record(
+        {
+            "name": _TEXT,
+            "live_rows_exact": checked.or_none(checked.flag),
+            **dict.fromkeys(("rows", "live_rows", "written_since"), _ROWS),
+        }
+    ),
+    100,
 )
 _RESULT = checked.record(
     {},
@@ -198,6 +212,22 @@ class OrderPlan:
         """The words that carry it out; what the plan does not replace, nothing there permits to replace later."""
         forced = self.values.get("replaces") is not False
         return (*self.order.words, *(["--force"] if forced else []))
+
+    @property
+    def tables(self) -> Sequence[Mapping[str, Any]]:
+        """The tables of a restore of a database, with their rows; empty: the plan has no such list, or a long one."""
+        try:
+            found: list[dict[str, Any]] = _TABLES(self.values.get("tables", []))
+        except ValueError:
+            return ()
+        return found
+
+    def without_tables(self, text: str) -> str:
+        """The plan as text, without the lines of `tables`."""
+        lines = text.splitlines(keepends=True)
+        if at := next((at for at, line in enumerate(lines) if line.split() == _COLUMNS), 0):
+            del lines[at : at + 1 + len(self.tables)]
+        return "".join(lines)
 
     @property
     def problems(self) -> list[dict[str, str]]:

@@ -124,6 +124,16 @@ def test_a_restore_elsewhere_replaces_nothing() -> None:
     assert not plan(replaces=True).replaces_elsewhere
 
 
+def test_the_tables_of_a_plan_are_a_table_and_no_lines_of_its_text() -> None:
+    text = "Restore a as b:\n  1. load\ntable     rows  live  written since\nshop.a       7     6              -\nnote: more\n"
+    row = {"name": "shop.a", "rows": 7, "live_rows": 6, "live_rows_exact": False, "written_since": None}
+    assert plan(tables=[row]).tables == [row]
+    assert plan(tables=[row]).without_tables(text) == "Restore a as b:\n  1. load\nnote: more\n"
+    for forged in ([row] * 101, [{"table": "a"}], [row | {"rows": "x"}], "tables"):
+        assert plan(tables=forged).tables == ()
+    assert plan().tables == []
+
+
 def test_what_replaces_nothing_runs_without_force_so_that_it_refuses_what_appears_meanwhile() -> None:
     away = Order(Verb.RESTORE, SHOP, ARTIFACT, to="postgresql://db.example/new")
     assert plan(away, replaces=False).to_run == away.words

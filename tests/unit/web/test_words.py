@@ -106,7 +106,7 @@ def test_a_plan_is_japanese_on_japanese_pages_and_keeps_its_columns_names_and_nu
         "  2 added\n    nothing to do\n"
         "would delete  a.sql.gz    20 days old, kept for 7 days\n"
         "keep          bb.sql.gz   younger than 7 days; daily: 2026-11-25\n"
-        "note: something that no module says\n"
+        "note: hook wait\n    and 1,171 more\n"
     )
     assert said_plan(plan, "en") == plan
     assert said_plan(plan, "ja") == (
@@ -116,7 +116,7 @@ def test_a_plan_is_japanese_on_japanese_pages_and_keeps_its_columns_names_and_nu
         "  追加 2 件\n    nothing to do\n"
         "削除予定      a.sql.gz    20 日経過（保持期間 7 日）\n"
         "保持          bb.sql.gz   7 日以内。日次: 2026-11-25\n"
-        "note: something that no module says\n"
+        "注: フック wait\n    ほか 1,171 件\n"
     )
 
 

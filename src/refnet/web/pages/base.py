@@ -55,6 +55,9 @@ RUNS = "the folder of the runs"
 RunId = Annotated[str, InPath(alias="id")]
 _UNITS = {"d": "日", "h": "時間", "min": "分", "s": "秒"}
 _UNIT = re.compile(r"\b(?:d|h|min|s)\b")
+_LEADS = {"note: ": "注: ", "problem: ": "問題: "}
+#: What stands for more names of files.
+_MORE = re.compile(r"    and ([\d,]+) more\n")
 #: A cell of a line of text: white space, a number or a word before it; two spaces after it, if another one follows.
 _CELL = re.compile(r"(\s*(?:\d+\. |note: |problem: )?)(\S+(?: \S+)*)( {2,}(?=\S))?")
 _PLACE = re.compile(r"\{(\w+)\}")
@@ -264,7 +267,7 @@ def said_plan(text: str, language: str) -> str:
     if language != "ja":
         return text
     return "".join(
-        line if line.startswith("    ") else "".join(_translated_cells(line))
+        _MORE.sub(r"    ほか \1 件\n", line) if line.startswith("    ") else "".join(_translated_cells(line))
         for line in text.splitlines(keepends=True)
     )
 
@@ -274,7 +277,7 @@ def _translated_cells(line: str) -> Iterator[str]:
     for lead, cell, gap in _CELL.findall(line):
         shown = said(cell, "ja")
         width = sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in shown)
-        yield lead + shown + (" " * max(2, len(cell) + len(gap) - width) if gap else "")
+        yield _LEADS.get(lead, lead) + shown + (" " * max(2, len(cell) + len(gap) - width) if gap else "")
     yield line[len(line.rstrip()) :]
 
 
