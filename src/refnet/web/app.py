@@ -14,6 +14,7 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from refnet import __version__, wiring
 from refnet.core.errors import Exit, RefnetError
@@ -83,7 +84,7 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     sessions = SignInSessions(settings.web_token, settings.web_metrics_token)
     local = settings.web_token is None
     guard = Guard(app, sessions, local=local)
-    app.add_middleware(Guard, sessions=sessions, local=local, user_of=user_of)
+    app.add_middleware(Guard, sessions=sessions, local=local, user_of=user_of, refused=_form_refused)
     app.state.settings = settings
     app.state.sessions = sessions
     app.state.readers = CapacityLimiter(8)
@@ -147,6 +148,10 @@ def _answer(request: Request, status: int, error: str, hint: str) -> Response:
         error, hint = f"there is no page {plain(request.url.path)}", "Go on from one of the pages below."
     said = RefnetError(error[:MOST_LINE], hint[:MOST_LINE])
     return page(request, "error.html.j2", status, number=status, error=said, back=_back(request))
+
+
+def _form_refused(scope: Scope, status: int, error: str, hint: str) -> Response:
+    return _answer(Request(scope), status, error, hint)
 
 
 def _back(request: Request) -> str:

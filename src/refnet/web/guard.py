@@ -34,6 +34,8 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 UserOf = Callable[[tuple[str, int], tuple[str, int]], int | None]
+#: Scope, status, error, hint → the answer to a form of this server that is refused.
+Refused = Callable[[Scope, int, str, str], Response]
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -62,13 +64,20 @@ class Guard:
 
     For pages, `request.state` gets `session`, the id in the browser's cookie, and `form`, the fields of a POST. local:
     answer only this machine, without a token. user_of: returns the user id of a local client; pages are then only for
-    this process's user and root.
+    this process's user and root. refused: answers forms; None: with JSON.
     """
 
     def __init__(
-        self, app: ASGIApp, sessions: SignInSessions, *, local: bool, user_of: UserOf | None = None
+        self,
+        app: ASGIApp,
+        sessions: SignInSessions,
+        *,
+        local: bool,
+        user_of: UserOf | None = None,
+        refused: Refused | None = None,
     ) -> None:
         self._app, self._sessions, self._local, self._user_of = app, sessions, local, user_of
+        self._form_refused = refused or (lambda _, *said: failed(*said))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -142,21 +151,18 @@ class Guard:
             try:
                 scope["state"]["form"] = fields = await _form(headers, receive)
             except ValueError as error:
-                return failed(
-                    400, f"the form cannot be read: {error}", "Reload the page and submit its form."
-                )
+                why = f"the form cannot be read: {error}"
+                return self._form_refused(scope, 400, why, "Reload the page and submit its form.")
             except HTTPException as error:
-                return failed(error.status_code, error.detail, "The form is too long for this page.")
+                hint = "The form is too long for this page."
+                return self._form_refused(scope, error.status_code, error.detail, hint)
             in_form = fields.pop("csrf", "")  # no route sees it
             given = given or in_form
         elif self._local:  # programs of this machine; a page of another site sends its origin
             return None
         if not (self._has_token(headers) or self._sessions.is_form_token(session, given)):
-            return failed(
-                403,
-                "the form has expired or belongs to another page",
-                "Reload the page and submit the form again.",
-            )
+            why = "the form has expired or belongs to another page"
+            return self._form_refused(scope, 403, why, "Reload the page and submit the form again.")
         return None
 
     def _has_token(self, headers: Headers) -> bool:

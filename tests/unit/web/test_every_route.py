@@ -86,6 +86,17 @@ def test_every_change_needs_the_token_of_a_form_of_its_own_session(guarded: Test
                 assert said.status_code == 403, (method, path, given)
 
 
+def test_a_form_of_an_earlier_server_is_answered_with_a_page_that_leads_back(local: TestClient) -> None:
+    page = {"Referer": "http://127.0.0.1:8000/runs?page=2"} | _SENT
+    for data in ({"csrf": "0" * 64}, {"csrf": "0" * 64, "a": "x" * 70_000}):
+        said = local.post("/preferences", data=data, headers=page)
+        assert said.status_code in {403, 413}
+        assert said.headers["content-type"].startswith("text/html")
+        assert 'href="/runs?page=2"' in said.text
+    said = local.post("/preferences", data={"csrf": "0" * 64}, headers=_SENT | {"Accept": "*/*"})
+    assert said.json()["error"] == "the form has expired or belongs to another page"
+
+
 def test_every_change_from_a_page_of_another_site_is_refused(local: TestClient) -> None:
     good = csrf(local, "/settings")
     for method, path in CHANGES:
