@@ -208,3 +208,13 @@ def test_a_pin_protects_until_it_ends(tmp_path: Path, after: int, says: str):
     said = page(Artifacts(found.settings, facts), f"/artifacts/database/{LOCAL.name}")
     assert says in said
     assert (">Unpin<" in said) == (after > 3)
+
+
+def test_a_day_before_the_first_known_backup_is_not_one_without_a_backup(tmp_path: Path):
+    found = artifacts(tmp_path, (LOCAL, replace(NEXT, created=NOW + timedelta(days=3))))
+    day = {"day": f"{NOW + timedelta(days=1):%Y-%m-%d}"}
+    drill = Run("a", RunKind.DRILL, SOURCE, NOW - timedelta(days=40), Ended.DONE)
+    backup = Run("b", RunKind.BACKUP, SOURCE, NOW - timedelta(days=9), Ended.DONE)
+    for runs, says in [((drill,), "does not reach back"), ((drill, backup), "No backup was started")]:
+        facts = replace(found.facts, history=History(runs))
+        assert says in page(Artifacts(found.settings, facts), "/timeline", **day)

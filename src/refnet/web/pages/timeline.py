@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request, Response
 from refnet.actions.catalog import notes
 from refnet.catalog.calendar import Day, Month
 from refnet.catalog.manifest import Entry
-from refnet.catalog.run import Ended, RunKind
+from refnet.catalog.run import Ended, Run, RunKind
 from refnet.catalog.source_name import SourceName
 from refnet.web.pages.base import language_of, page, reading, translated
 from refnet.web.runs_list import FIRST, LAST, ListedRun, day_of, listed, malformed, parse_day
@@ -80,14 +80,17 @@ class Timeline:
         """Return the runs of the source that began on `day`, newest first."""
         return self.runs.get(day, ())
 
+    def backups(self, day: date) -> list[Run]:
+        """Return the backups of the source that began on `day`, newest first."""
+        return [one.run for one in self.ran(day) if one.run and one.run.kind is RunKind.BACKUP]
+
     def failed(self, day: date) -> bool:
         """Return whether a backup failed on `day`."""
-        backups = (one.run for one in self.ran(day) if one.run and one.run.kind is RunKind.BACKUP)
-        return any(run.ended is Ended.FAILED for run in backups)
+        return any(run.ended is Ended.FAILED for run in self.backups(day))
 
     def knows(self, day: date) -> bool:
-        """Return whether the journal reaches back to `day`: it has an earlier run."""
-        return min(self.runs, default=day) < day
+        """Return whether the journal, which keeps so many runs of each kind, reaches back to `day`: it has an earlier backup."""
+        return any(self.backups(other) for other in self.runs if other < day)
 
 
 def timeline(found: Artifacts, asked: TimelineQuery) -> Timeline:
