@@ -204,4 +204,4 @@ def _received(receiving: Receiving, folder: Path) -> set[int]:
     names, program = sorted(archive.present()), archive.waldump()
     archive.provide(names, folder)
     assert program
-    return {one.xid for name in names for one in wal_dump.commit_records(program, folder, name)}
+    return {one.xid for one in wal_dump.commit_records(program, folder, names, 1 << 63)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -16,7 +17,7 @@ from refnet.catalog.cluster_base import chain, facts_of
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import AnyStore
-from refnet.catalog.wal import parse_lsn, timeline_of
+from refnet.catalog.wal import parse_lsn, segment_of, start_of, timeline_of
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
@@ -126,7 +127,8 @@ def archived(archive: WalArchive, covered: datetime | None) -> Archived:
     }
     last = archive.last_commit()
     known = max((one for one in (covered, last) if one), default=None)
-    return Archived(archive.server.segment_bytes, timelines, archive.present(), _commits(archive), known)
+    present = archive.present()
+    return Archived(archive.segment_size, timelines, present, _commits(archive, present), known)
 
 
 def timelines_in(archive: WalArchive) -> frozenset[int]:
@@ -134,8 +136,9 @@ def timelines_in(archive: WalArchive) -> frozenset[int]:
     return frozenset((*archive.timelines(), *map(timeline_of, archive.in_live())))
 
 
-def _commits(archive: WalArchive) -> Commits:
-    """Read commits by pg_waldump."""
+def _commits(archive: WalArchive, present: Collection[str]) -> Commits:
+    """Read commits by pg_waldump; `present`: names of the segments that are there."""
+    size = archive.segment_size
 
     @lru_cache(_REMEMBERED)
     def commits(segment: str) -> Sequence[CommitRecord]:
@@ -146,9 +149,15 @@ def _commits(archive: WalArchive) -> Commits:
                 f"Install it (Debian: apt install postgresql-{archive.server.major}).",
                 Exit.UNVERIFIED,
             )
+        end, names = start_of(segment, size) + size, [segment]
+        following = segment_of(end, timeline_of(segment), size)
         with TemporaryDirectory(prefix="refnet-wal-") as folder:
-            archive.provide([segment], Path(folder))
-            return tuple(commit_records(program, Path(folder), segment))
+            archive.provide(names, Path(folder))
+            if following in present:
+                with suppress(RefnetError):  # the last commit may end there; that segment may be damaged
+                    archive.provide([following], Path(folder))
+                    names.append(following)
+            return tuple(commit_records(program, Path(folder), names, end))
 
     return commits
 

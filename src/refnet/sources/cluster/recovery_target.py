@@ -318,7 +318,8 @@ def _first_after(time: datetime, timeline: int, archived: Archived) -> CommitRec
     known, path = archived.last_commits(), archived.path(timeline)
     later = next((at for at, name in enumerate(path) if name in known and known[name] > time), len(path) - 1)
     earlier = max((at for at, name in enumerate(path[:later]) if name in known), default=-1)
-    found = (archived.find(name, 0, time) for name in path[earlier + 1 :])
+    # From the earlier one on: its line does not have a last commit that ends in the next segment.
+    found = (archived.find(name, 0, time) for name in path[max(earlier, 0) :])
     return next(filter(None, found), None)
 
 

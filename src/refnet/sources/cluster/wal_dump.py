@@ -90,14 +90,20 @@ def end_of(program: Path, folder: Path, segment: str) -> End | None:
     return End(last := parse_lsn(match[1].decode()), last + 1) if match else None
 
 
-def commit_records(program: Path, folder: Path, segment: str) -> Iterator[CommitRecord]:
-    """Yield the records of commits that begin in `segment`, a file in `folder`, which may be cut short or end in zeros."""
-    for line in _lines(program, folder, segment, "--rmgr=Transaction", stopped=[]):
+def commit_records(program: Path, folder: Path, segments: Sequence[str], end: int) -> Iterator[CommitRecord]:
+    """Yield the records of commits that begin before the position `end` in `segments`, files in `folder`, the first to the last.
+
+    A record that goes on in the next segment is found only with that. The last one may be cut short or end in zeros.
+    """
+    first = segments[:-1][:1]
+    for line in _lines(program, folder, segments[-1], "--rmgr=Transaction", *first, stopped=[]):
         head, time, prepared = (one.search(line) for one in (_OF_TRANSACTION, _COMMIT, _PREPARED))
         if head and time:
             moment = datetime.fromisoformat(time[1].decode()).replace(tzinfo=UTC)
-            xid = int((prepared or head)[1])
-            yield CommitRecord(parse_lsn(head[2].decode()), xid, moment)
+            xid, lsn = int((prepared or head)[1]), parse_lsn(head[2].decode())
+            if lsn >= end:
+                return
+            yield CommitRecord(lsn, xid, moment)
 
 
 def makes_tablespace(program: Path, folder: Path, segments: Sequence[str]) -> bool:
