@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.containers.machine import SERVICES, Machine, missing
+from tests.containers.machine import ROOT, SERVICES, Machine, missing
 
 #: From images built to all healthy, in seconds.
 BAR = 120
@@ -129,6 +130,12 @@ def digests(machine: Machine) -> dict[str, str]:
     return {line.split("|")[0]: line for line in lines}
 
 
+def sql(machine: Machine, statement: str) -> str:
+    """Run a statement in the database of the stack; its only value."""
+    psql = ("psql", "-h", "/var/run/postgresql", "-U", "refnet", "-AtXc", statement, "refnet")
+    return machine.within("postgres", *psql).strip()
+
+
 def files(*folders: Path) -> dict[str, str]:
     paths = [
         path
@@ -235,6 +242,41 @@ def _crawled(machine: Machine) -> bool:
 def _proven(machine: Machine) -> set[str]:
     found = json.loads(machine.refnet("list", "--json").stdout)["artifacts"]
     return {one["source"] for one in found if one["state"] == "proven"}
+
+
+def test_the_receiver_of_the_documents_brings_a_deleted_table_back(machine: Machine) -> None:
+    """The commands of docs/compose.md, in their order; then a DELETE without WHERE."""
+    chapter = (
+        (ROOT / "docs" / "compose.md").read_text().partition("\n## Any second\n")[2].partition("\n## ")[0]
+    )
+    table = chapter.partition("```toml\n")[2].partition("```")[0]
+    with (machine.clone / "deploy" / "refnet.toml").open("a") as file:
+        file.write(f"\n{table}")
+    machine.run("podman-compose", "restart", "postgres")
+    with machine.health_checks():
+        machine.run("podman-compose", "--profile", "wal", "up", "--detach", "receiver")
+        until(lambda: machine.states().get("receiver") == "healthy")
+    asked = ("podman", "exec", machine.container("backup"), "refnet", "check")
+    checked = machine.run(*asked, check=False).stdout
+    assert re.search(r"^OK +wal +a receiver runs", checked, re.MULTILINE), checked
+    assert not re.search(r"^ERROR +wal ", checked, re.MULTILINE), checked
+    machine.within("backup", "refnet", "backup", "stack")
+    sql(machine, "CREATE TABLE shop AS SELECT g AS i FROM generate_series(1, 1000) g")
+    before = sql(machine, "SELECT clock_timestamp()")
+    sql(machine, "DELETE FROM shop")
+    sql(machine, "CREATE TABLE after_that ()")
+    back = ("restore", "database", "--at", before, "--table", "shop", "--mode", "replace", "--force")
+    until(
+        lambda: (
+            machine.run(
+                "podman", "exec", machine.container("backup"), "refnet", *back, check=False
+            ).returncode
+            == 0
+        )
+    )
+    assert sql(machine, "SELECT count(*) FROM shop") == "1000"
+    machine.within("backup", "refnet", "drill", "stack-cluster")
+    machine.podman("rm", "--force", "--time=5", machine.container("receiver"))
 
 
 def test_half_a_stack_is_completed(machine: Machine) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.clusters import Live, commands, live
-from tests.command import Command
+from tests.command import Command, url_of
 from tests.documents import ROOT
 
 from refnet.postgres.binaries import Binaries
@@ -69,6 +69,19 @@ def test_one_table_as_of_a_second_is_written_to_a_file(refnet: Command, shop: Li
     refnet("at", shop.before, "--source", "main-shop", "--table", "orders", "--into", nowhere).fails(
         2, f"there is no folder {nowhere.parent}"
     )
+
+
+def test_a_database_that_the_settings_name_alone_comes_back_by_the_wal_of_its_server(
+    short_folder: Path, shop: Live
+) -> None:
+    """As that of the stack in containers, which `database_url` names."""
+    alone = ("[databases.mine]", f'url = "{url_of(shop.cluster.target("shop"))}"')
+    with commands(shop.cluster, short_folder, shop.backups, *alone) as refnet:
+        found = refnet("at", shop.before, "--source", "mine", "--json")
+        assert found.code == 0, found.err
+        assert [one["name"] for one in found.json["tables"]] == ["clients", "orders"]
+        planned = refnet("restore", "mine", "--at", shop.before, "--plan", "--json")
+        assert planned.json["recovery"]["base"] == shop.names[0], planned.err
 
 
 def test_the_tables_of_a_moment_are_listed(refnet: Command, shop: Live) -> None:

@@ -99,12 +99,10 @@ class ClusterBases(OnServer):
         self, progress: Progress, *, trust: bool = False, stores: Sequence[AnyStore] = ()
     ) -> BaseProofOptions:
         from refnet.sources.cluster.base_proof import BaseProofOptions, Shelf
+        from refnet.sources.cluster.stream_status import streamed
 
         own = vars(super().proof_options(progress, trust=trust))
-        cluster, sources = self.own.cluster, self.settings.sources
-        databases = [
-            one for one, its in sources.items() if its.cluster == cluster and its.table == "databases"
-        ]
+        databases = [one for one in self.settings.sources if streamed(self.settings, one) == self.name]
         archive = partial(WalArchive.of, self.settings)
         return BaseProofOptions(
             **own, archive=archive, shelf=Shelf(stores), bases=self.name, databases=databases

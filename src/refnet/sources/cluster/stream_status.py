@@ -10,6 +10,7 @@ from refnet.catalog.source_name import Kind, SourceName, bases_name
 from refnet.catalog.wal import Gap
 from refnet.catalog.wal_status import StoreLag, StreamStatus, reachable
 from refnet.settings import Settings
+from refnet.settings.sources import server_of
 from refnet.sources.cluster.wal_archive import WalArchive
 from refnet.sources.cluster.wal_offsite import stores_of
 from refnet.store.remote import home_of
@@ -21,12 +22,20 @@ def with_wal(settings: Settings) -> list[str]:
     return [name for name, one in settings.clusters.items() if one.wal]
 
 
-def streamed(settings: Settings, source: SourceName) -> SourceName | None:
-    """The base backups of the cluster that the database `source` is in; None: its WAL is not archived."""
+def streamed(settings: Settings, source: str) -> SourceName | None:
+    """The base backups of the cluster that the database `source` is in, or on whose server; None: its WAL is not archived."""
     own = settings.sources.get(source)
-    in_cluster = own is not None and own.cluster and own.table == "databases"
-    cluster = settings.clusters.get(own.cluster) if own and in_cluster else None
-    return SourceName(bases_name(cluster.name), Kind.CLUSTER) if cluster and cluster.wal else None
+    if own is None or own.table != "databases":
+        return None
+    clusters = (settings.clusters[name] for name in with_wal(settings))
+    for one in clusters:
+        if own.cluster == one.name or (not own.cluster and _on_one_server(own.url, one.url)):
+            return SourceName(bases_name(one.name), Kind.CLUSTER)
+    return None
+
+
+def _on_one_server(url: str | None, other: str | None) -> bool:
+    return bool(url and other) and server_of(str(url))[0] == server_of(str(other))[0]
 
 
 def read_status(
