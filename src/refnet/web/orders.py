@@ -223,10 +223,12 @@ class OrderPlan:
         return found
 
     def without_tables(self, text: str) -> str:
-        """The plan as text, without the lines of `tables`."""
+        """The plan as text, without the lines of `tables`; all of it if these are others, as it is of another moment."""
         lines = text.splitlines(keepends=True)
-        if at := next((at for at, line in enumerate(lines) if line.split() == _COLUMNS), 0):
-            del lines[at : at + 1 + len(self.tables)]
+        begin = next((at for at, line in enumerate(lines, 1) if line.split() == _COLUMNS), 0)
+        end, names = begin + len(self.tables), [f"{plain(one['name'])}  " for one in self.tables]
+        if begin and list(map(str.startswith, lines[begin:end], names)) == [True] * len(names):
+            del lines[begin - 1 : end]
         return "".join(lines)
 
     @property

@@ -129,6 +129,8 @@ def test_the_tables_of_a_plan_are_a_table_and_no_lines_of_its_text() -> None:
     row = {"name": "shop.a", "rows": 7, "live_rows": 6, "live_rows_exact": False, "written_since": None}
     assert plan(tables=[row]).tables == [row]
     assert plan(tables=[row]).without_tables(text) == "Restore a as b:\n  1. load\nnote: more\n"
+    for others in ([row, row], [row | {"name": "shop.b"}], [row, row | {"name": "note: more"}, row]):
+        assert plan(tables=others).without_tables(text) == text
     for forged in ([row] * 101, [{"table": "a"}], [row | {"rows": "x"}], "tables"):
         assert plan(tables=forged).tables == ()
     assert plan().tables == []
