@@ -53,13 +53,18 @@ _ASKED_WORDS, _ASKED_NAMES = (
 )
 # Subqueries, so that the planner does not know how common the words are: it then always takes the index, and no scan
 # that parses each abstract. The beginning of a word, or its stem: `comput` and `computers` find `computation`. Letters
-# and digits need no quotes in a tsquery.
+# and digits need no quotes in a tsquery. Of a beginning and a longer one only the first is asked for, as the index reads
+# all words with each.
 _WANTED = f"""(SELECT string_agg('(' || term || ')', ' & ')::tsquery FROM (
-    SELECT w || CASE WHEN w ~ '^[a-z0-9]$' THEN '' ELSE ':*' END || coalesce(' | ' || stem || ':*', '')
-        || CASE WHEN right(stem, 1) = 'i' THEN ' | ' || left(stem, -1) || 'y:*' ELSE '' END AS term
+    SELECT string_agg(form || CASE WHEN w ~ '^[a-z0-9]$' THEN '' ELSE ':*' END, ' | ') AS term
     FROM {_ASKED_WORDS} CROSS JOIN LATERAL (
         SELECT CASE WHEN length(w) > 2 THEN (ts_lexize('pg_catalog.english_stem', w))[1] END AS stem
-    ) stemmed
+    ) stemmed CROSS JOIN LATERAL (
+        SELECT ARRAY[w, stem, CASE WHEN right(stem, 1) = 'i' THEN left(stem, -1) || 'y' END] AS forms
+    ) formed CROSS JOIN LATERAL (
+        SELECT DISTINCT form FROM unnest(forms) AS form
+        WHERE NOT EXISTS (SELECT FROM unnest(forms) AS other WHERE other <> form AND starts_with(form, other))
+    ) needed WHERE form IS NOT NULL GROUP BY w
 ) terms)"""
 _AUTHORS = f"(SELECT string_agg(w || ':*', ' & ')::tsquery FROM {_ASKED_NAMES})"
 _FILTERS = {

@@ -10,7 +10,7 @@ import pytest
 from tests.command import Command, url_of
 from tests.integration.network.crawling import network
 
-from refnet.network.search import SearchText, Sort, search, words_of
+from refnet.network.search import _WANTED, SearchText, Sort, search, words_of
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
@@ -57,6 +57,17 @@ def test_words_are_found_by_beginnings_stems_and_without_accents(
     target: Target, text: str, papers: list[int]
 ) -> None:
     assert found(target, text) == papers
+
+
+@pytest.mark.parametrize(
+    ("word", "asked"),
+    [("graph", "'graph':*"), ("computers", "'comput':*"), ("study", "'study':* | 'studi':*"), ("studies", "'study':* | 'studi':*"),
+     ("of", "'of':*"), ("x", "'x'"), ("2017", "'2017':*")],
+)  # fmt: skip
+def test_the_index_is_asked_for_each_beginning_once(target: Target, word: str, asked: str) -> None:
+    with target.connect({"search_path": "public"}) as session:
+        (found,) = session.execute(f"SELECT {_WANTED}::text".encode(), {"words": [word]}).fetchone() or ("",)
+    assert sorted(found.split(" | ")) == sorted(asked.split(" | "))
 
 
 @pytest.mark.parametrize(
