@@ -5,12 +5,14 @@ Every file is hostile: bounded, and what cannot be read is named with its line w
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,7 +119,19 @@ def _text(path: Path) -> str:
         data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise RefnetError(f"{path} is larger than {_LARGEST >> 20} MiB", "Split the file.", Exit.USAGE)
-    return data.decode("utf-8-sig", "replace").replace("\r\n", "\n").replace("\r", "\n")
+    return _decoded(data).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _decoded(data: bytes) -> str:
+    """Decode a file in UTF-8, in UTF-16 with its mark, or in the Windows-1252 (or Latin-1) of older reference managers."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    text = data.decode("utf-8-sig", "replace")
+    if "\ufffd" in text and not re.search(
+        r"[^\x00-\x7f\ufffd]", text
+    ):  # not one valid character beyond ASCII
+        return data.decode("cp1252", "replace")
+    return text
 
 
 def _bibtex(text: str, found: Bibliography) -> None:
@@ -194,17 +208,24 @@ def _csv(text: str, found: Bibliography) -> None:
 
 
 def _list(text: str, found: Bibliography) -> None:
-    """Read a list: an id or a title on each line; `#` begins a comment."""
+    """Read a list: ids or a title on each line; `#` begins a comment."""
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
-        try:
-            known = seed_id(line[:_LINE])
-        except RefnetError:
-            known = ""
-        title = clean(line, TITLE_LIMIT) if " " in line and not known else ""
-        found.add(Entry(f"line {number}", known, title, None))
+        ids = _ids_in(line[:_LINE])
+        for known in ids:
+            found.add(Entry(f"line {number}", known, "", None))
+        if not ids:
+            found.add(Entry(f"line {number}", "", clean(line, TITLE_LIMIT) if " " in line else "", None))
+
+
+def _ids_in(line: str) -> list[str]:
+    """Return the id that is the line, or the ids that are its words; [] if it has other words."""
+    for parts in ([line], line.split()):
+        with suppress(RefnetError):
+            return [seed_id(one.rstrip(".,;")) for one in parts]
+    return []
 
 
 _READERS: Mapping[str, Callable[[str, Bibliography], None]] = {

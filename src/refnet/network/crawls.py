@@ -21,6 +21,10 @@ from refnet.network.papers import normalized
 _FORMS = ("CorpusId", "DOI", "ARXIV", "MAG", "ACL", "PMID", "PMCID", "URL")
 #: Scheme with ids that are recognized without a prefix → the prefix that the API expects.
 _BARE = {"semantic_scholar": "", "doi": "DOI:", "arxiv": "ARXIV:"}
+#: The page of a publisher with a DOI in its address; Semantic Scholar knows the URLs of a few sites only.
+_OF_PUBLISHER = re.compile(
+    r"^https?://[^/\s]+/doi/(?:[a-z]+/)?(10\.[0-9]{4,9}/[^\s?#]+?)(?:/(?:full|abstract|pdf|epdf))?/?(?:[?#]|$)"
+)
 _LONGEST = 1000
 MOST_SEEDS = 10_000
 DEEPEST = 10
@@ -74,6 +78,8 @@ def seed_id(text: str) -> str:
     for scheme, prefix in _BARE.items():
         if value := normalized(scheme, text):
             return prefix + value
+    if found := _OF_PUBLISHER.search(text):
+        return seed_id(found[1])
     form, colon, value = text.partition(":")
     known = {one.lower(): one for one in _FORMS}.get(form.lower())
     if re.match(r"https?://", text, re.IGNORECASE):

@@ -235,7 +235,7 @@ class PdfClient:
         try:
             found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
-            raise NoPdfError(url, "has no address") from None
+            raise NoPdfError(url, "cannot be resolved") from None
         addresses = [str(one[4][0]) for one in sorted(found, key=lambda one: one[0] is not socket.AF_INET)]
         if not is_named and not all(map(is_public, addresses)):
             raise NoPdfError(url, "is not on the public internet")

@@ -101,6 +101,8 @@ def test_a_paper_has_its_links_summary_and_the_picture_of_its_neighbours(client:
     said = client.get("/network/papers/1").text
     assert '<a href="https://doi.org/10.1/a" rel="noreferrer noopener">' in said
     assert '<a href="https://arxiv.org/abs/1706.03762" rel="noreferrer noopener">' in said
+    assert "<dt>DOI</dt>" in said
+    assert "<dt>arXiv</dt>" in said
     assert "It is short." in said
     assert "tldr · tldr@v2" in said
     assert "/network/crawls?seeds=DOI%3A10.1%2Fa#new" in said

@@ -73,6 +73,19 @@ def test_ris_gives_ids_and_titles_with_the_line_of_each_record(tmp_path: Path) -
     assert problems == ["line 11: no title, no DOI, no other id"]
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-8-sig"])
+def test_a_file_of_an_older_reference_manager_keeps_its_accents(tmp_path: Path, encoding: str) -> None:
+    text = "TY  - JOUR\r\nTI  - Études sur l'éducation à Genève\r\nER  - \r\n"
+    found, problems = entries(tmp_path / "library.ris", text.encode(encoding))
+    assert ([one.title for one in found], problems) == (["Études sur l'éducation à Genève"], [])
+
+
+def test_one_broken_byte_spoils_no_accent_of_utf_8(tmp_path: Path) -> None:
+    text = "TY  - JOUR\nTI  - Études\nER  - \nTY  - JOUR\nTI  - Broken X\nER  - \n"
+    found, _ = entries(tmp_path / "library.ris", text.encode().replace(b"X", b"\xff"))
+    assert [one.title for one in found] == ["Études", "Broken \ufffd"]
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_csl_json_and_the_json_of_zotero_are_read(tmp_path: Path, wrapped: bool) -> None:
     items = [
@@ -127,6 +140,16 @@ def test_a_list_has_an_id_or_a_title_on_each_line(tmp_path: Path) -> None:
         Entry("line 5", "", "Attention is all you need", None),
     ]
     assert problems == ["line 6: no title, no DOI, no other id"]
+
+
+def test_a_line_of_a_list_may_have_several_ids_and_a_sign_after_them(tmp_path: Path) -> None:
+    found, problems = entries(
+        tmp_path / "ids.txt", "  10.1/a, doi:10.1/b;\n10.1002/(SICI)1097;2-O;\n10.1/a and more\n"
+    )
+    assert [(one.where, one.id or one.title) for one in found] == [
+        ("line 1", "DOI:10.1/a"), ("line 1", "DOI:10.1/b"), ("line 2", "DOI:10.1002/(sici)1097;2-o"), ("line 3", "10.1/a and more"),
+    ]  # fmt: skip
+    assert problems == []
 
 
 def test_a_folder_gives_its_notes_with_an_id_and_follows_no_link(tmp_path: Path) -> None:

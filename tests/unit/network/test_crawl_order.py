@@ -29,6 +29,9 @@ SHA = "649def34f8be52c8b66281af98ae884c09aef38b"
         ("PMID:19872477", "PMID:19872477"),
         ("PMCID:2323736", "PMCID:2323736"),
         ("url:https://arxiv.org/abs/x", "URL:https://arxiv.org/abs/x"),
+        ("https://dl.acm.org/doi/abs/10.1145/3292500.33?x=1", "DOI:10.1145/3292500.33"),
+        ("https://www.tandfonline.com/doi/full/10.1080/1/pdf", "DOI:10.1080/1"),
+        ("https://example.org/doi/foo", "URL:https://example.org/doi/foo"),
         ("https://www.semanticscholar.org/paper/x", "URL:https://www.semanticscholar.org/paper/x"),
     ],
 )
