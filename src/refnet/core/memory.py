@@ -1,4 +1,4 @@
-"""How much memory this machine, and the container or unit around this process, still has; and files in memory.
+"""How much memory this machine, and the container or unit around this process, still has; files in memory; the collector.
 
 Sources: proc(5), `MemAvailable`; the kernel's cgroup-v2 and cgroup-v1 documents, `memory.max`, `memory.current` and
 `memory.stat`.
@@ -6,9 +6,10 @@ Sources: proc(5), `MemAvailable`; the kernel's cgroup-v2 and cgroup-v1 documents
 
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 #: Files and folders of a limit, its use, and the part of the use that is cache: version 2 and 1 of control groups.
@@ -54,3 +55,15 @@ def with_room(size: int) -> io.BytesIO:
     found.write(b"\0")
     found.seek(0)
     return found
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Pause the garbage collector where many objects live and none are in cycles: it would visit all of them repeatedly."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()

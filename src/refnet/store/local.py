@@ -8,7 +8,6 @@ be recognized (see scan.py).
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 import shutil
@@ -39,6 +38,7 @@ from refnet.catalog.source_name import STANDARD, SourceName, artifact_names, wro
 from refnet.catalog.store import Leftover, Unlisted
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import check_own, explained, identity, make_folder, nearest, sync_folder
+from refnet.core.memory import without_collections
 from refnet.store import backup_folder, disk
 from refnet.store.backup_folder import Remembered
 from refnet.store.open_artifacts import artifact_in, manifest_of
@@ -46,18 +46,6 @@ from refnet.store.scan import FolderScan, Memory, beside, kind_in, taken
 
 #: Why an artifact cannot have its name.
 IS_ANOTHER = "already exists and is a different file"
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Pause the garbage collector, which would scan all entries repeatedly without finding cycles."""
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
 
 
 class LocalStore:
@@ -98,14 +86,14 @@ class LocalStore:
         """Return the file of `entry`."""
         return self.folder(entry.source) / entry.name
 
-    @_without_collections()
+    @without_collections()
     def entries(self, source: SourceName | None = None) -> tuple[Entry, ...]:
         return tuple(entry for scan in self._scans(source) for entry in scan.entries())
 
     def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
         return tuple(leftover for scan in self._scans(source) for leftover in scan.leftovers())
 
-    @_without_collections()
+    @without_collections()
     def entries_and_leftovers(
         self, source: SourceName | None = None
     ) -> tuple[tuple[Entry, ...], tuple[Leftover, ...]]:
@@ -115,7 +103,7 @@ class LocalStore:
             tuple(leftover for scan in scans for leftover in scan.leftovers()),
         )
 
-    @_without_collections()
+    @without_collections()
     def contents(self) -> tuple[tuple[Entry, ...], tuple[Leftover, ...], tuple[Unlisted, ...]]:
         """`entries`, `leftovers` and `unlisted` from one scan; the next scan reads only changes."""
         scans = list(self._scans(None))

@@ -28,6 +28,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import forget_cached, identity
 from refnet.core.member_names import show, some
+from refnet.core.memory import without_collections
 from refnet.core.trust import open_folder
 from refnet.sources.folder.archive_writer import Dumped, dump
 from refnet.sources.folder.listing import FileKind
@@ -77,6 +78,7 @@ class FilesMaker:
     def digesting(self, up_to: int) -> Self:
         return replace(self, digest_up_to=up_to)
 
+    @without_collections()
     def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
         """Write the archive, or nothing if the folder equals `last`, which the details then name.
 
