@@ -15,6 +15,8 @@ from refnet.catalog.manifest import Entry
 from refnet.catalog.wal import needed, parse_lsn, segment_of
 from refnet.core import checked
 
+#: The first major version that makes increments.
+INCREMENTS = 17
 #: A chain is at most so long; a damaged catalog names no cycle.
 MOST_IN_CHAIN = 1000
 #: A full is made if the last one is older, or if its increments together have more than this share of its bytes.

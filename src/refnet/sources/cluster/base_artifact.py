@@ -16,7 +16,7 @@ from refnet.catalog.manifest import Level, Outcome
 from refnet.core.errors import RefnetError
 from refnet.core.member_names import ArchiveError, show
 from refnet.proof_run import ProofOptions, ProofRun
-from refnet.sources.cluster import backup_manifest
+from refnet.sources.cluster import backup_manifest, increments
 from refnet.sources.cluster.backup_manifest import BackupManifest, ManifestFile
 from refnet.sources.cluster.base_index import BaseIndex
 from refnet.sources.contents import Artifact
@@ -24,8 +24,6 @@ from refnet.sources.folder.gzip_members import inflated, inflated_from
 from refnet.sources.folder.listing import FileKind, Listed
 from refnet.sources.folder.tar_archive import TarReader
 
-#: A file of an increment that has only the blocks that changed.
-INCREMENTAL = "INCREMENTAL."
 _SHOWN = 5
 
 
@@ -139,7 +137,7 @@ def _read(reader: TarReader, facts: BaseFacts, progress: Progress, total: int) -
             continue
         if member.kind is not FileKind.FILE or member.same_as:
             raise ArchiveError(f"{show(member.path)} is a link")
-        if PurePosixPath(member.path).name.startswith(INCREMENTAL) and facts.of_full:
+        if PurePosixPath(member.path).name.startswith(increments.PREFIX) and facts.of_full:
             raise ArchiveError(f"{show(member.path)} is of an increment, and this is a full")
         if member.path == backup_manifest.NAME:
             text = _text(member, reader)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from refnet.catalog.artifact import MOST_LIST_BYTES, Made, OpenArtifact, Progress, Turn, at_once, silent
-from refnet.catalog.cluster_base import BaseFacts, BaseKind, NextBase, facts_of, next_base
+from refnet.catalog.cluster_base import INCREMENTS, BaseFacts, BaseKind, NextBase, facts_of, next_base
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.wal import lsn_text
@@ -37,8 +37,6 @@ from refnet.sources.folder.tar_archive import TarReader
 
 #: A file of at least so many bytes begins a member.
 _LARGE = 64 << 10
-#: The first major that makes increments.
-INCREMENTS = 17
 #: Of ISA-L's levels 0 to 3. Measured on the files of a server: 3 takes twice as long as 1, and is 3 % smaller.
 _LEVEL = 1
 #: The most manifests of a server that are kept.

@@ -310,24 +310,20 @@ class WalArchive:
             self.provide([segment], Path(folder))
             yield Path(folder)
 
-    def last(self, timeline: int) -> str | None:
-        """Name of the last segment of `timeline` without a gap before it in the archive; None: there is none."""
-        return max((one for one in self.present() if wal.timeline_of(one) == timeline), default=None)
-
     def end(self, timeline: int) -> End | None:
         """Where complete WAL of `timeline` ends, the live .partial included; None: unknown, or nothing is there.
 
         The last record may begin in the segment before: a new .partial can be empty.
         """
-        program, last = self.waldump(), self.last(timeline)
-        size = self.server.segment_bytes
+        program, size, present = self.waldump(), self.server.segment_bytes, self.present()
+        last = max((one for one in present if wal.timeline_of(one) == timeline), default=None)
         while program and last:
             with self._plain(last) as folder:
                 if found := wal_dump.end_of(program, folder, last):
                     return found
             before = wal.start_of(last, size) - 1
             last = wal.segment_of(before, timeline, size) if before > 0 else None
-            last = last if last in self.present() else None
+            last = last if last in present else None
         return None
 
     def last_commit(self) -> datetime | None:

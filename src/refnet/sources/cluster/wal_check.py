@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from refnet.catalog.cluster_base import INCREMENTS
 from refnet.core import formatting
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import sql_name
@@ -16,8 +17,6 @@ from refnet.sources.cluster.receiver import slot_of
 from refnet.sources.cluster.wal_archive import WalArchive
 from refnet.sources.cluster.wal_server import Position, WalSettings
 
-#: The first major version with increments.
-_INCREMENTS = 17
 _RELOAD = "SELECT pg_reload_conf();"
 
 
@@ -70,7 +69,7 @@ def _server(server: WalSettings, target: Target) -> Iterator[CheckLine]:
             "max_slot_wal_keep_size is not set: while no receiver runs, WAL fills the disk of the server",
             f"ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; {_RELOAD}",
         )
-    if server.facts.major < _INCREMENTS:
+    if server.facts.major < INCREMENTS:
         yield ok("wal", f"PostgreSQL {server.facts.major} makes no increments: every base backup is a full")
     elif server.summarize != "on":
         yield warning(
