@@ -83,6 +83,28 @@ def test_a_server_that_was_set_back_without_a_new_timeline_is_refused(receiving:
         receiving.says(run, "does not continue the WAL of main")
 
 
+@pytest.mark.parametrize("is_received", [True, False])
+def test_no_base_backup_is_made_of_a_server_that_does_not_continue_the_archive(
+    receiving: Receiving, is_received: bool
+) -> None:
+    """Its own WAL would not be in the archive, but that of the other server under the same names."""
+    server = receiving.server
+    with receiving.running() as run:
+        receiving.catch_up(run)
+        with server.set_back():
+            server.write(3)
+            receiving.catch_up(run)
+    server.start()
+    refused = ("does not continue the WAL of main", "pg_promote")
+    if is_received:
+        with receiving.running() as run:
+            receiving.says(run, "does not continue")
+            receiving.refnet("backup", "main-cluster").fails(4, *refused)
+    else:
+        receiving.refnet("backup", "main-cluster").fails(4, *refused)
+    assert receiving.refnet.names() == []
+
+
 def test_a_clone_that_is_ahead_on_the_same_timeline_is_refused(receiving: Receiving) -> None:
     server = receiving.server
     with receiving.running() as run:

@@ -15,12 +15,15 @@ from typing import NamedTuple
 
 from refnet.catalog import wal
 from refnet.catalog.wal import PARTIAL
+from refnet.catalog.wal_stream import Course, course
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, read_regular, replace_file, sync_folder
 from refnet.core.formatting import size as shown_size
+from refnet.postgres.session import Target
 from refnet.sources.cluster import wal_writer
 from refnet.sources.cluster.wal_archive import HISTORY, WalArchive
 from refnet.sources.cluster.wal_index import sizes_in
+from refnet.sources.cluster.wal_server import Identified
 from refnet.store.disk import remove
 
 #: Ends the name of a copy of a .partial segment from before the stream began again.
@@ -55,6 +58,29 @@ def newest(archive: WalArchive) -> Newest | None:
     report = archive.report()
     told = report.received_lsn if is_partial and report and report.timeline == timeline else 0
     return Newest(timeline, begins, max(begins, told))
+
+
+def checked(have: Newest, who: Identified, lsn: int, cluster: str, target: Target) -> Course:
+    """How the server, whose WAL ends at `lsn`, continues what is here.
+
+    RefnetError (DAMAGED) if it does not: it is a copy, or was set back.
+    """
+    try:
+        return course(
+            ours=have.timeline,
+            begins=have.begins,
+            received=have.received,
+            timeline=who.timeline,
+            history=who.history,
+            server_lsn=lsn,
+        )
+    except ValueError as error:
+        raise RefnetError(
+            f"the server at {target.address} does not continue the WAL of {cluster}: {error}",
+            f"Is it a copy, or a restored one that was not promoted? Set clusters.{cluster}.url to the right server, or"
+            " let it be promoted to a timeline of its own (pg_promote).",
+            Exit.DAMAGED,
+        ) from None
 
 
 def repair(archive: WalArchive, now: datetime) -> Iterator[str]:

@@ -20,7 +20,7 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from refnet import wiring
-from refnet.catalog.wal_stream import Course, StreamReport, StreamState, course
+from refnet.catalog.wal_stream import Course, StreamReport, StreamState
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder, replace_file
@@ -182,17 +182,7 @@ class _Stream:
         have = live_folder.newest(self._archive)
         how = Course.CONTINUE
         if have:
-            try:
-                how = course(
-                    ours=have.timeline,
-                    begins=have.begins,
-                    received=have.received,
-                    timeline=self._who.timeline,
-                    history=self._who.history,
-                    server_lsn=now.lsn,
-                )
-            except ValueError as error:
-                raise _not_ours(self._receiver.cluster, self._target, error) from None
+            how = live_folder.checked(have, self._who, now.lsn, self._receiver.cluster, self._target)
         if how is Course.BRANCH or (now.has_slot and (now.status == "lost" or self._receiver.removed)):
             self._begin_again(session, now, how)
             have = None
@@ -325,15 +315,6 @@ class _Stream:
             "The receiver connects again.",
             transient=True,
         )
-
-
-def _not_ours(cluster: str, target: Target, error: ValueError) -> RefnetError:
-    return RefnetError(
-        f"the server at {target.address} does not continue the WAL of {cluster}: {error}",
-        f"Is it a copy, or a restored one that was not promoted? Set clusters.{cluster}.url to the right server, or"
-        " let it be promoted to a timeline of its own (pg_promote).",
-        Exit.DAMAGED,
-    )
 
 
 def _write(archive: WalArchive, report: StreamReport) -> None:

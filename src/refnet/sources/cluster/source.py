@@ -91,9 +91,22 @@ class ClusterBases(OnServer):
             return local_postgres.binaries_for(settings, facts.major).tool("pg_receivewal")
 
         target = servers.existing_server(settings, self.name)
+        self._check_continues(archive, target)
         return kept(
             archive, facts, archive.is_received, partial(fetched, program, target, settings.home / "scratch")
         )
+
+    def _check_continues(self, archive: WalArchive, target: Target) -> None:
+        """RefnetError (DAMAGED) for a copy of the server, or one that was set back: its base would need other WAL."""
+        from refnet.sources.cluster import live_folder, wal_server
+
+        # In this order: a receiver may run.
+        have = live_folder.newest(archive) if archive.exists() else None
+        if have:
+            with wal_server.session(target) as session:
+                now = wal_server.position(session, "", target)
+            who = wal_server.identify(target)
+            live_folder.checked(have, who, now.lsn, self.own.cluster or "", target)
 
     def proof_options(
         self, progress: Progress, *, trust: bool = False, stores: Sequence[AnyStore] = ()
