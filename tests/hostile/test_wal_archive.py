@@ -54,9 +54,10 @@ def test_a_file_that_was_cut_is_a_gap(tmp_path: Path) -> None:
         gzip.compress(b"\0" * (SIZE * 50)),
         b"no gzip",
         gzip.compress(segment(NAMES[1])) + b"more",
+        gzip.compress(segment(NAMES[1])) + bytes(1 << 20),
         gzip.compress(segment(NAMES[1]))[:-9],
     ],
-    ids=["another", "bomb", "no gzip", "more", "cut"],
+    ids=["another", "bomb", "no gzip", "more", "much more", "cut"],
 )
 def test_a_segment_that_differs_from_the_index_is_refused(tmp_path: Path, forged: bytes) -> None:
     made = archive(tmp_path, *NAMES)

@@ -13,6 +13,7 @@ A segment is published by its rename; then its line is added to the index. gunzi
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,8 @@ from refnet.sources.cluster.wal_index import lines_in, segments_in, sizes_in
 from refnet.store.backup_folder import LOCK_NAME
 from refnet.wiring import UNSEALED
 
+#: Deflated bytes that are inflated at once.
+_AT_ONCE = 128 << 10
 #: Threads that read segments, of at most so many bytes each.
 _THREADS, _SMALL = 2, 64 << 20
 #: The folder of archives in the backup folder.
@@ -207,14 +210,21 @@ class WalArchive:
         index: that of its timeline, read before; it counts if it has the segment. RefnetError (DAMAGED) if the bytes differ
         from the index; RefnetError if the segment is not there.
         """
+        return b"".join(self._pieces(segment, index))
+
+    def _pieces(self, segment: str, index: Mapping[str, IndexLine] | None) -> Iterator[bytes]:
+        """Yield what `read` returns; whether it is damaged is known after the last one."""
         found = index if index and segment in index else self.index(wal.timeline_of(segment))
         for name in (segment, segment + PARTIAL):
             path = self.folder_of(wal.timeline_of(segment)) / f"{name}.gz"
             if name in found and path.exists():
-                return self.inflated(path, found[name].sha256)
+                yield from self._inflated(path, found[name].sha256)
+                return
         if live := self.in_live().get(segment):
             with explained(live):
-                return read_regular(live, self.server.segment_bytes)
+                whole = read_regular(live, self.server.segment_bytes)
+            yield whole
+            return
         raise RefnetError(
             f"the WAL segment {segment} is missing in {self.folder}",
             "A recovery cannot pass it; the next increment (`refnet backup`) makes later moments reachable again.",
@@ -223,27 +233,36 @@ class WalArchive:
 
     def inflated(self, path: Path, sha256: str) -> bytes:
         """Bytes of the deflated segment `path`; RefnetError (DAMAGED) unless they have that digest."""
-        size = self.server.segment_bytes
+        return b"".join(self._inflated(path, sha256))
+
+    def _inflated(self, path: Path, sha256: str) -> Iterator[bytes]:
+        """Yield what `inflated` returns; whether it is damaged is known after the last one."""
+        digest, left, is_whole = hashlib.sha256(), self.server.segment_bytes, False
         with explained(path):
-            packed = read_regular(path, 2 * size)
+            packed = memoryview(read_regular(path, 2 * left))
+        inflater = isal_zlib.decompressobj(31)
         try:
-            inflater = isal_zlib.decompressobj(31)
-            data = inflater.decompress(packed, size + 1)
-            is_whole = inflater.eof and not inflater.unused_data
+            for at in range(0, len(packed), _AT_ONCE):
+                data = inflater.decompress(packed[at : at + _AT_ONCE], left + 1)
+                left -= len(data)
+                if left < 0:
+                    break
+                digest.update(data)
+                yield data
+            is_whole = left >= 0 and inflater.eof and not inflater.unused_data
         except isal_zlib.error:  # type: ignore[misc]  # its stub does not declare a class
-            data, is_whole = b"", False
-        if not is_whole or hashlib.sha256(data).hexdigest() != sha256:
+            pass
+        if not is_whole or digest.hexdigest() != sha256:
             raise RefnetError(
                 f"{path} is damaged: it differs from the index",
                 "A recovery cannot pass it; the next increment (`refnet backup`) makes later moments reachable again.",
                 Exit.DAMAGED,
             )
-        return data
 
     def provide(self, segments: Iterable[str], into: Path, most: int = 1 << 44) -> int:
         """Write segments and histories to new, plain files in `into`, at most `most` bytes; return the bytes.
 
-        RefnetError as `read`.
+        RefnetError as `read`; what was written until then may be damaged.
         """
         names, size = list(segments), self.server.segment_bytes
         if sum(size if wal.is_segment(name) else wal.LONGEST_HISTORY for name in names) > most:
@@ -254,10 +273,11 @@ class WalArchive:
 
         def write(name: str) -> int:
             is_segment, index = wal.is_segment(name), indexes[wal.timeline_of(name)]
-            data = self.read(name, index) if is_segment else self.history_file(name)[1]
+            pieces = self._pieces(name, index) if is_segment else (self.history_file(name)[1],)
             with explained(into / name), opened(into / name, NEW_FILE) as handle:
-                write_all(handle, data)
-            return len(data)
+                for piece in pieces:
+                    write_all(handle, piece)
+                return os.fstat(handle).st_size
 
         with ThreadPoolExecutor(_THREADS if size <= _SMALL else 1, "wal") as pool:
             return sum(pool.map(write, names))
