@@ -19,9 +19,10 @@ from refnet.postgres.session import Target
 
 _SMALL = """
 CREATE TABLE papers (id int PRIMARY KEY, title text NOT NULL);
-INSERT INTO papers SELECT i, md5(i::text) || repeat(' of a paper', 5) FROM generate_series(1, 20000) i;
+INSERT INTO papers SELECT i, (SELECT string_agg(md5((i * 7 + n)::text), '') FROM generate_series(1, 7) n) || repeat(' of a paper', 20)
+    FROM generate_series(1, 3000) i;
 CREATE TABLE citations (citing int REFERENCES papers, cited int REFERENCES papers, PRIMARY KEY (citing, cited));
-INSERT INTO citations SELECT i, i / 2 FROM generate_series(2, 3000) i;
+INSERT INTO citations SELECT i, i / 2 FROM generate_series(2, 2999) i;
 CREATE TABLE summaries (id serial PRIMARY KEY, paper int REFERENCES papers, v text);
 INSERT INTO summaries (paper, v) SELECT i, 'summary ' || i FROM generate_series(1, 100) i;
 CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM papers;

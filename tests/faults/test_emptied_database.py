@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.command import Command
 from tests.faults.conftest import Live
 
-SHRANK = "3 tables → 0; 23,099 rows → 0"
+SHRANK = "3 tables → 0; 6,098 rows → 0"
 
 
 def test_an_emptied_database_is_reported_and_its_last_artifact_is_kept(

@@ -230,7 +230,7 @@ def test_no_room_on_the_server(refnet: Command, wheel: Binaries, artifact: Path,
             there("restore", "database", "--force", "--from-database", "live").fails(1, "free")
             assert _databases(cluster) >= {"tight"}
             with psycopg.connect(cluster.target("tight").conninfo) as session:
-                assert session.execute("SELECT count(*) FROM papers").fetchone() == (20000,)
+                assert session.execute("SELECT count(*) FROM papers").fetchone() == (3000,)
             (folder / "filler").unlink()
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
