@@ -21,6 +21,7 @@ import pytest
 from benchmarks.throwaway import throwaway
 from hypothesis import settings
 from psycopg import sql
+from tests import forked
 from tests.memory import in_memory
 from tests.seaweed import Seaweed, seaweed
 from tests.users import Ordinary
@@ -40,7 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # hundreds of programs start: none has to compile its modules
         compileall.compile_dir(Path(refnet.__file__).parent, quiet=2)
         _temporary_folders_in_memory(config)
-    settings.register_profile("tests", deadline=None)  # a busy machine is not a failure
+    # A busy machine is not a failure; as many examples as in tests/fuzz.
+    settings.register_profile("tests", deadline=None, max_examples=60)
     settings.load_profile("tests")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -115,6 +117,13 @@ def s3(short_folder: Path) -> Iterator[Seaweed]:
     """A real S3 server, for the process that runs the tests."""
     with seaweed(short_folder / "seaweed") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """An environment in which each `python -m refnet` starts in a few milliseconds."""
+    with forked.module(tmp_path_factory.mktemp("module")) as variables:
+        yield variables
 
 
 @pytest.fixture

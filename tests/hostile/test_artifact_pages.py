@@ -27,11 +27,12 @@ _CONTENT = b"<b>text</b>"
 
 
 @pytest.fixture
-def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vault:
+def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: dict[str, str]) -> Vault:
     made = Vault(tmp_path)
     for name, value in {"HOME": "home", "BACKUP_DIR": "backups", "VAULT_DIR": "vault"}.items():
         monkeypatch.setenv(f"REFNET_{name}", str(tmp_path / value))
-    monkeypatch.setenv("REFNET_LOG_FOLDER", "none")
+    for name, value in {"REFNET_LOG_FOLDER": "none", **quick}.items():
+        monkeypatch.setenv(name, value)
     return made
 
 

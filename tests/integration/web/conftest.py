@@ -58,7 +58,7 @@ def url_of(target: Target) -> str:
 
 
 @pytest.fixture(scope="module")
-def environment(network: Target) -> Iterator[dict[str, str]]:
+def environment(network: Target, quick: dict[str, str]) -> Iterator[dict[str, str]]:
     """A REFNET_HOME and its settings, without a token."""
     home = Path(tempfile.mkdtemp(prefix="web-", dir=in_memory()))
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("REFNET_", "PG"))}
@@ -67,6 +67,7 @@ def environment(network: Target) -> Iterator[dict[str, str]]:
         "REFNET_BACKUP_DIR": str(home / "backups"),
         "REFNET_DATABASE_URL": url_of(network),
         "REFNET_LOG_FOLDER": "none",
+        **quick,
     }
     shutil.rmtree(home)
 

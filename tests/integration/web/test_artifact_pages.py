@@ -75,9 +75,9 @@ def refnet(tmp_path_factory: pytest.TempPathFactory) -> Command:
 
 
 @contextmanager
-def browsing(refnet: Command) -> Iterator[TestClient]:
+def browsing(refnet: Command, quick: dict[str, str]) -> Iterator[TestClient]:
     folder = refnet.home.parent
-    environment = {**refnet._environment({}), "REFNET_CONFIG": str(folder / "refnet.toml")}
+    environment = {**refnet.variables, **quick, "REFNET_CONFIG": str(folder / "refnet.toml")}
     given = settings.load(environment, folder, root=os.geteuid() == 0, cores=2)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
@@ -87,8 +87,8 @@ def browsing(refnet: Command) -> Iterator[TestClient]:
 
 
 @pytest.fixture(scope="module")
-def browser(refnet: Command) -> Iterator[TestClient]:
-    with browsing(refnet) as found:
+def browser(refnet: Command, quick: dict[str, str]) -> Iterator[TestClient]:
+    with browsing(refnet, quick) as found:
         yield found
 
 
@@ -362,7 +362,7 @@ def test_an_encrypted_artifact_shows_the_commands_that_read_it(tmp_path: Path) -
     (tmp_path / "refnet.toml").chmod(0o600)
     refnet("backup", "notes", "--no-prove")
     [name] = refnet.names()
-    with browsing(refnet) as found:
+    with browsing(refnet, {}) as found:
         page = text(found, f"/artifacts/notes/{name}")
         for words in (f"refnet fetch {name} --identity-file FILE", f"refnet restore notes {name} --identity"):
             assert words in page

@@ -15,7 +15,6 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from tests import forked
 from tests.command import Command
 from tests.integration.web.conftest import url_of
 from tests.memory import in_memory
@@ -133,19 +132,17 @@ path = "{notes}"
 
 
 @pytest.fixture(scope="module")
-def started(place: Place) -> Iterator[Callable[[], Served]]:
+def started(place: Place, quick: dict[str, str]) -> Iterator[Callable[[], Served]]:
     """Starts a server, in the place of one that was killed."""
-    servers, programs = ExitStack(), place.hold.with_name("programs")
-    programs.mkdir()
+    servers = ExitStack()
 
     def start() -> Served:
         with suppress(AssertionError):  # it was killed
             servers.close()
         return servers.enter_context(serving(place.environment() | quick))
 
-    with forked.module(programs) as quick:
-        yield start
-        servers.close()
+    yield start
+    servers.close()
 
 
 @pytest.fixture(scope="module")
