@@ -87,6 +87,10 @@ class StreamStatus:
         until = self.report.received_until if self.report else None
         return (self.base.published, until) if self.base and until and not self.open_gaps else None
 
+    def lag_in(self, store: str) -> Iterator[str]:
+        """How far the WAL in the remote store `store` is; nothing, if it gets none."""
+        yield from (_store_lag(self, one)[1] for one in self.stores if one.store == store)
+
     def to_json(self) -> dict[str, Any]:
         """Times in UTC, durations in seconds."""
         report, lag, window = self.report, self.lag, self.window

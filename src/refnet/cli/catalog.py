@@ -12,11 +12,12 @@ from refnet.actions.catalog import Kept, listing, not_named, notes
 from refnet.actions.catalog import previous as kept
 from refnet.catalog.manifest import Entry
 from refnet.catalog.monitoring import watch_gone
-from refnet.catalog.source_name import LOCAL
+from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.context import context, note, print_json
 from refnet.cli.output import complain
+from refnet.context import Context
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.store.local import LocalStore
@@ -79,6 +80,8 @@ def list_artifacts(
         print(f"alarm: {name}: {watch_gone(name, lost[name]).says}")
     for name in not_named(here, listed):
         print(f"{name}: not configured, so it is not backed up, and its artifacts are never pruned")
+    if here.remote:
+        _print_lags(here, here.remote.name, listed)
     for one in found.unlisted:
         what = "unreadable" if one.unreadable else "not listed"
         print(f"{what}: {found.path(one)} {formatting.plain(one.why)} ({one.advice})")
@@ -89,6 +92,15 @@ def list_artifacts(
     if found.gaps:
         where = here.remote.name if here.remote else str(LOCAL)
         print(f"If that was deleted on purpose: `refnet store accept {where}`.")
+
+
+def _print_lags(here: Context, store: str, listed: Sequence[SourceName]) -> None:
+    """Print how far the WAL is that is sent there beside base backups."""
+    from refnet.sources import source_of
+
+    for name in (one for one in listed if one in configured(here.settings)):
+        for sentence in source_of(here.settings, name).lag_in(here, store):
+            print(f"{name}: {sentence}")
 
 
 def _list_previous(found: Kept, *, as_json: bool) -> None:

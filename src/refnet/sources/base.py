@@ -231,6 +231,10 @@ class Source(ABC):
         """The artifacts among `entries` that a restore of `entry` reads, `entry` last; RefnetError if one is missing."""
         return (entry,)
 
+    def lag_in(self, context: Context, store: str) -> Iterable[str]:  # noqa: ARG002
+        """How far what is sent to a remote store beside its artifacts is, a sentence each."""
+        return ()
+
     def send_more(self, context: Context, store: str) -> None:  # noqa: B027  # most kinds have nothing else
         """Send to the remote store `store` what a restore needs besides artifacts; RefnetError if that fails.
 

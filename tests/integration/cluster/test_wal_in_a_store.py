@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,10 @@ def test_a_lost_machine_restores_a_server_up_to_the_last_commit_in_the_store(
         (store,) = receiving.status()["stores"]
         assert store["store"] == "nas"
         assert store["covered_until"]
+        listed = refnet("list", "main-cluster", "--store", "nas")
+        assert re.search(r"^main-cluster: commits up to .* ago are in nas$", listed.out, re.MULTILINE), (
+            listed.out
+        )
         server.sql("INSERT INTO t VALUES (1, 'not sent')")
         receiving.catch_up(run)
     found = protected.lose()

@@ -174,6 +174,13 @@ class ClusterBases(OnServer):
                 f"{entry.name} cannot be restored: {error}", "Choose another base backup.", Exit.DAMAGED
             ) from None
 
+    def lag_in(self, context: Context, store: str) -> Iterator[str]:
+        from refnet.sources.cluster.stream_status import read_status
+
+        entries = wiring.catalog(self.settings).entries()
+        found = read_status(self.settings, self.own.cluster or "", entries, context.clock.now())
+        yield from found.lag_in(store)
+
     def send_more(self, context: Context, store: str) -> None:
         from refnet.sources.cluster import wal_offsite
 
