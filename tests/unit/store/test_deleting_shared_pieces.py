@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 from tests.memory_bucket import MemoryBucket
-from tests.remote_store import Machine, artifact, cut_finely, delete, objects
+from tests.remote_store import Machine, artifact, delete, objects
 from tests.shared_pieces import (
     DATA,
     DAY,
     MOST_BLOCK,
-    SCALE,
-    fixed_cuts,
     memory,
     named,
     pieces_in,
@@ -23,15 +21,7 @@ from tests.shared_pieces import (
 
 from refnet.core.errors import Exit, RefnetError
 
-
-@pytest.fixture(autouse=True)
-def _fine_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    cut_finely(monkeypatch, SCALE)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return fixed_cuts(tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("fine_cuts")
 
 
 def test_deleting_one_of_two_copies_keeps_what_the_other_names(machine: Machine) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.memory_bucket import MemoryBucket, MemoryLocks
-from tests.remote_store import NOW, Machine, artifact, cut_finely
-from tests.shared_pieces import DATA, NOISE, PIECE, SCALE, damage, fixed_cuts, memory, named, read, send
+from tests.remote_store import NOW, Machine, artifact
+from tests.shared_pieces import DATA, NOISE, PIECE, damage, fixed_cuts, memory, named, read, send
 
 from refnet import settings
 from refnet.catalog.remote import Copy
@@ -25,10 +25,7 @@ from refnet.store.sending import Sender, Sharing, sender_to
 LOCK = timedelta(days=30)
 DAYS = 60 * 24
 
-
-@pytest.fixture(autouse=True)
-def _fine_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    cut_finely(monkeypatch, SCALE)
+pytestmark = pytest.mark.usefixtures("fine_cuts")
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from tests.memory_bucket import MemoryBucket
-from tests.remote_store import Machine, artifact, cut_finely, delete, send_format_1
-from tests.shared_pieces import DATA, PIECE, SCALE, damage, fixed_cuts, flipped, memory, named
+from tests.remote_store import Machine, artifact, delete, send_format_1
+from tests.shared_pieces import DATA, PIECE, damage, flipped, memory, named
 
 from refnet.catalog.artifact import silent
 from refnet.catalog.object_names import SharedName
@@ -27,15 +27,7 @@ from refnet.store.sending_pieces import Encrypter
 
 HALF = len(DATA) // 2
 
-
-@pytest.fixture(autouse=True)
-def _fine_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    cut_finely(monkeypatch, SCALE)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return fixed_cuts(tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("fine_cuts")
 
 
 def _opened(machine: Machine) -> OpenedPieces:

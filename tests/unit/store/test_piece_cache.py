@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.remote_store import Machine, artifact, cut_finely
-from tests.shared_pieces import DATA, SCALE, fixed_cuts
+from tests.remote_store import Machine, artifact
+from tests.shared_pieces import DATA
 
 from refnet.catalog.remote import Copy, Piece
 from refnet.store import piece_cache, remote_pieces
@@ -23,15 +23,7 @@ from refnet.store.remote import RemoteStore
 
 MIB = 1 << 20
 
-
-@pytest.fixture(autouse=True)
-def _fine_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    cut_finely(monkeypatch, SCALE)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return fixed_cuts(tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("fine_cuts")
 
 
 @pytest.fixture

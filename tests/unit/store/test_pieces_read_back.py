@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.remote_store import NOW, Machine, artifact, cut_finely, delete, objects
+from tests.remote_store import NOW, Machine, artifact, delete, objects
 from tests.shared_pieces import (
     DATA,
     DAY,
     NOISE,
-    SCALE,
     damage,
-    fixed_cuts,
     flipped,
     memory,
     named,
@@ -34,15 +32,7 @@ from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.copy_checks import due, fetch_back, read_oldest_back, sample_back
 from refnet.store.remote_records import RemoteRecords
 
-
-@pytest.fixture(autouse=True)
-def _fine_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    cut_finely(monkeypatch, SCALE)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return fixed_cuts(tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("fine_cuts")
 
 
 class _Reads:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
-from tests.remote_store import Machine, artifact, cut_finely
+from tests.remote_store import Machine, artifact
 from tests.shared_pieces import (
     DATA,
     MOST_BLOCK,
     NOISE,
     PIECE,
-    SCALE,
-    fixed_cuts,
     memory,
     send,
 )
@@ -22,15 +19,7 @@ from refnet.catalog.remote import Copy, Range
 from refnet.store.remote_pieces import PieceReader, Pieces
 from refnet.store.sending_pieces import Encrypter
 
-
-@pytest.fixture(autouse=True)
-def _fine_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    cut_finely(monkeypatch, SCALE)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return fixed_cuts(tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("fine_cuts")
 
 
 def _shuffled(machine: Machine, count: int) -> tuple[bytes, Copy]:

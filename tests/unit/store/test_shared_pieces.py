@@ -15,17 +15,15 @@ from typing import BinaryIO
 
 import pytest
 from tests.memory_bucket import MemoryBucket
-from tests.remote_store import Machine, artifact, cut_finely
+from tests.remote_store import Machine, artifact
 from tests.shared_pieces import (
     DATA,
     LEAST_PIECE,
     MOST_BLOCK,
     NOISE,
     PIECE,
-    SCALE,
     Sent,
     damage,
-    fixed_cuts,
     flipped,
     memory,
     named,
@@ -46,15 +44,7 @@ from refnet.store.encryption import PrivateKey
 from refnet.store.sending import Sender, Sharing
 from refnet.store.sending_pieces import Encrypter
 
-
-@pytest.fixture(autouse=True)
-def _fine_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    cut_finely(monkeypatch, SCALE)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return fixed_cuts(tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("fine_cuts")
 
 
 def test_the_second_copy_of_an_unchanged_artifact_sends_no_piece(machine: Machine) -> None:
