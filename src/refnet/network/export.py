@@ -24,6 +24,7 @@ from psycopg.rows import dict_row
 from refnet.core.files import NotRegularError, explained
 from refnet.network import SESSION, server_errors
 from refnet.network.reference_formats import Row, bibtex, citation_keys, csl, ris
+from refnet.network.search import any_field
 from refnet.postgres.session import Target
 
 _ROWS = 1000
@@ -63,11 +64,8 @@ WHERE p.details_fetched_at IS NOT NULL OR p.provenance = 'sample'
 """
 _SELECTED = """
 SELECT p.id FROM papers p LEFT JOIN ranks r ON r.paper_id = p.id
-WHERE (p.details_fetched_at IS NOT NULL OR p.provenance = 'sample') AND (%(ids)s::bigint[] IS NULL OR p.id = ANY (%(ids)s))
-  AND (%(search)s = '' OR to_tsvector('pg_catalog.english', coalesce(p.title, '') || ' ' || coalesce(p.abstract, ''))
-           @@ websearch_to_tsquery('pg_catalog.english', %(search)s)
-       OR p.id IN (SELECT paper_id FROM paper_authors JOIN authors ON authors.id = author_id
-                   WHERE position(lower(%(search)s) IN lower(name)) > 0))
+WHERE (p.details_fetched_at IS NOT NULL OR p.provenance = 'sample') AND (%(among)s::bigint[] IS NULL OR p.id = ANY (%(among)s))
+  AND {found}
   AND (%(topic)s = '' OR EXISTS (SELECT FROM unnest(p.fields_of_study) AS topic WHERE lower(topic) = lower(%(topic)s)))
 ORDER BY r.position, p.citation_count DESC NULLS LAST, p.id LIMIT %(top)s
 """
@@ -90,7 +88,7 @@ Texts = Iterator[str]
 class Selection:
     """Which papers with details are exported: all, if nothing is given."""
 
-    #: Words of the title or the abstract, or a part of an author's name.
+    #: See `search.any_field`.
     search: str = ""
     #: The best papers by rank, at most; None: all.
     top: int | None = None
@@ -103,9 +101,11 @@ class Selection:
         """Return the row ids of the papers, best first; None: all of the network."""
         if self == Selection():
             return None
-        ids = self.among(connection) if self.among else None
-        values = {"search": self.search, "top": self.top, "ids": ids, "topic": self.topic}
-        found = connection.execute(_SELECTED, values).fetchall()
+        among = self.among(connection) if self.among else None
+        query, values = any_field(self.search) if self.search else ("", {})
+        values |= {"top": self.top, "among": among, "topic": self.topic}
+        selected = _SELECTED.format(found=f"p.id IN ({query})" if query else "true")
+        found = connection.execute(selected.encode(), values).fetchall()
         return [number for (number,) in found]
 
 

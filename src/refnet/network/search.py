@@ -173,6 +173,23 @@ def search(
     return [row[2] for row in rows], not (rows and rows[0][3])
 
 
+def any_field(text: str) -> tuple[str, dict[str, Any]]:
+    """Return SQL for the ids of the papers with the words of `text`, or of an author with them; and its parameters.
+
+    An id or a URL in `text` is that paper.
+    """
+    asked = SearchText.read(text)
+    values = asked.values()
+    if asked.ids:
+        return f"SELECT p.id FROM papers p WHERE {_FILTERS['ids']}", values
+    words = " AND ".join(
+        [_FILTERS["words"], *(_phrase(name) for name in values if name.startswith("phrase"))]
+    )
+    # two queries, as no index answers an OR of both
+    found = (f"SELECT p.id FROM papers p WHERE {one}" for one in (words, _FILTERS["author"]))
+    return " UNION ".join(found), values | {"author": words_of(text)}
+
+
 def page_query(filters: Mapping[str, Any], sort: Sort, row: str, *, after: bool) -> str:
     """Return the query of a page: its key, its id, `row` (SQL of a paper `p`), and whether more match than were read.
 

@@ -66,11 +66,11 @@ def test_a_selection_takes_the_best_of_what_is_searched_and_the_citations_betwee
         return [one["id"] for one in found["papers"]], edges
 
     with network.connect() as session:
-        (word, author) = session.execute(
+        (word, author, title) = session.execute(
             "SELECT (SELECT word FROM unnest(string_to_array(title, ' ')) AS word ORDER BY length(word) DESC LIMIT 1),"
-            " name FROM papers JOIN paper_authors ON paper_id = papers.id"
+            " name, title FROM papers JOIN paper_authors ON paper_id = papers.id"
             " JOIN authors ON authors.id = author_id ORDER BY papers.id LIMIT 1"
-        ).fetchone() or ("", "")
+        ).fetchone() or ("", "", "")
     every, edges = ids(Selection())
     best, between = ids(Selection(top=20))
     assert len(every) == PAPERS
@@ -78,7 +78,13 @@ def test_a_selection_takes_the_best_of_what_is_searched_and_the_citations_betwee
     assert between == [(a, b) for a, b in edges if a in best and b in best]
     assert 1 in ids(Selection(search=word))[0]
     assert 1 in ids(Selection(search=author.lower()))[0]
-    assert ids(Selection(search="nobodywritesthis"))[0] == []
+    assert ids(Selection(search="nobodywritesthis"))[0] == ids(Selection(search="%_'"))[0] == []
+    assert 1 in ids(Selection(search=word[:-1].upper()))[0]
+    assert 1 in ids(Selection(search=f'"{title}"'))[0]
+    with network.connect() as session:
+        session.execute("INSERT INTO external_ids (scheme, value, paper_id) VALUES ('doi', '10.1/search', 7)")
+        assert ids(Selection(search="https://doi.org/10.1/search"))[0] == [7]
+        session.execute("DELETE FROM external_ids WHERE value = '10.1/search'")
     science, others = (ids(Selection(topic=name))[0] for name in ("COMPUTER science", "Sociology"))
     assert 0 < len(science) < PAPERS
     assert science != others
