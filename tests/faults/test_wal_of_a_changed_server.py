@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from tests.wal_server import SLOT, Receiving, WalServer, wal_server
 
+from refnet.core.processes import until
 from refnet.postgres.binaries import Binaries
 from refnet.sources.cluster import wal_dump
 
@@ -59,7 +60,7 @@ def test_a_fork_after_a_restore_in_place_keeps_both_branches(receiving: Receivin
     server.touch("recovery.signal")
     server.settings |= {"restore_command": "false", "recovery_target_timeline": "current"}
     server.start()
-    server.sql("SELECT pg_promote()") if server.sql("SELECT pg_is_in_recovery()") == [(True,)] else None
+    assert until(lambda: server.sql("SELECT pg_is_in_recovery()") == [(False,)], 30)
     server.write(2)
     with receiving.running() as run:
         receiving.catch_up(run)
