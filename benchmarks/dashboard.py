@@ -1,4 +1,4 @@
-"""The bars of the dashboard: its first page by 16 clients at once, what a browser loads for it, and a map in Chromium."""
+"""The bars of the dashboard: its pages by 16 clients at once, what a browser loads for it, and a map in Chromium."""
 
 from __future__ import annotations
 
@@ -19,10 +19,24 @@ from benchmarks.measure import FailedError
 from benchmarks.network_bars import Place, Row
 from benchmarks.network_web import CLIENTS, SECONDS, filled, load, serving
 from benchmarks.turns import say
+from refnet.catalog.run import Ended, Run, RunKind
+from refnet.catalog.source_name import SourceName
 from refnet.postgres.session import Target
+from refnet.store.encryption import PrivateKey
+from refnet.store.keys import MachineKeys
+from refnet.store.run_journal import RunJournal
 
 TITLE = "Dashboard"
-_FIRST, _BAR, _BYTES, _PAINTED = 3.0, 0.100, 150_000, 1.0
+_FIRST, _BYTES, _PAINTED = 3.0, 150_000, 1.0
+#: Page → its path, and the bar of the 95th percentile of its requests, in seconds.
+_PAGES = {
+    "overview": ("/", 0.100),
+    "timeline": ("/timeline", 0.150),
+    "stores": ("/stores", 0.150),
+    "runs": ("/runs", 0.150),
+}
+#: Runs in the journal; it is rewritten when it is larger.
+_RUNS = 700
 #: The papers of the map, and how often it is painted.
 _MAPPED, _TIMES = 1000, 5
 #: SQL: a crawl of the first papers, four of them seeds; its id.
@@ -67,21 +81,27 @@ def measure(place: Place) -> Iterator[Row]:
     )
     say(f"{bench.count:,} artifacts")
     bench.fill()
+    _prepare(bench)
     with serving(place.environment("web", **bench.environment)) as port:
         seen = loaded(port)
-        found = asyncio.run(load(port, lambda *_: "/", []))
+        found = {
+            name: asyncio.run(load(port, lambda *_, path=path: path, []))
+            for name, (path, _) in _PAGES.items()
+        }
         paints = painted(port, _crawl(target))
-    p95, rate = found[int(len(found) * 0.95)], f"{len(found) / SECONDS:,.0f} a second"
     sent = sum(size for path, size in seen.files.items() if path.endswith((".js", ".css")))
     yield Row(
         "overview, the first request", f"< {_FIRST:g} s", f"{seen.seconds:.2f} s", seen.seconds < _FIRST
     )
-    yield Row(
-        f"overview, {CLIENTS} clients, p95",
-        f"< {_BAR * 1e3:.0f} ms",
-        f"{p95 * 1e3:.0f} ms, {rate}",
-        p95 < _BAR,
-    )
+    for name, (_, bar) in _PAGES.items():
+        times = found[name]
+        p95, rate = times[int(len(times) * 0.95)], f"{len(times) / SECONDS:,.0f} a second"
+        yield Row(
+            f"{name}, {CLIENTS} clients, p95",
+            f"< {bar * 1e3:.0f} ms",
+            f"{p95 * 1e3:.0f} ms, {rate}",
+            p95 < bar,
+        )
     yield Row(
         "JavaScript and CSS of the overview",
         f"< {_BYTES / 1e3:.0f} kB",
@@ -96,6 +116,21 @@ def measure(place: Place) -> Iterator[Row]:
         f"{median(paints):.2f} s",
         median(paints) < _PAINTED,
     )
+
+
+def _prepare(bench: Bench) -> None:
+    """Add a store to the settings, and runs of each hour to the journal."""
+    key = PrivateKey.new()
+    (bench.home / "nas").mkdir()
+    (bench.home / "refnet.toml").write_text(
+        f'[stores.nas]\nurl = "file://{bench.home / "nas"}"\n[encryption]\nrecipients = ["{key.recipient.text}"]\n'
+    )
+    MachineKeys(bench.home / "keys").make_missing()
+    journal = RunJournal(bench.home / "runs")
+    for number in reversed(range(_RUNS)):
+        started = bench.newest - timedelta(hours=number)
+        run = Run(f"{number:012x}", RunKind.BACKUP, SourceName.DATABASE, started, Ended.DONE, 60.0)
+        journal.end(run)
 
 
 def _crawl(target: Target) -> int:
