@@ -35,6 +35,8 @@ class RunJournal:
         self._file = folder / "journal.jsonl"
         self._lock = folder / "lock"  # against other writers, which need it for milliseconds
         self._open: dict[str, int] = {}
+        #: Inode, size and mtime of the journal that was read last, and its content.
+        self._last: tuple[tuple[int, int, int], tuple[Totals, tuple[Run, ...]]] | None = None
 
     def begin(self, run: Run) -> None:
         """Record `run` as active, until `end`, or until this process is gone."""
@@ -68,13 +70,17 @@ class RunJournal:
     def _running(self, run: Run) -> Path:
         return self.folder / f"{run.id}{_RUNNING}"
 
-    def _read(self) -> tuple[Totals, list[Run]]:
-        """Totals from the head, and the runs after it; malformed lines are skipped."""
+    def _read(self) -> tuple[Totals, tuple[Run, ...]]:
+        """Totals from the head, and the runs after it; malformed lines are skipped. An unchanged file is parsed once."""
         with explained(self._file):
             try:
+                status = self._file.stat()
+                now = status.st_ino, status.st_size, status.st_mtime_ns
+                if (last := self._last) and last[0] == now:
+                    return last[1]
                 lines = self._file.read_bytes().splitlines()
             except FileNotFoundError:
-                return Totals(), []
+                return Totals(), ()
         totals = Totals()
         runs: dict[str, Run] = {}
         for number, line in enumerate(lines):
@@ -84,7 +90,8 @@ class RunJournal:
                 else:
                     run = Run.from_json(line)
                     runs.setdefault(run.id, run)
-        return totals, list(runs.values())
+        self._last = now, (totals, tuple(runs.values()))
+        return self._last[1]
 
     def _started(self) -> tuple[list[Run], list[Run]]:
         """Return the active runs, and those whose process was lost, oldest first."""

@@ -90,6 +90,7 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     app.state.readers = CapacityLimiter(8)
     app.state.database = database
     app.state.children = Children(settings)
+    app.state.journal = wiring.journal(settings)
     app.state.streams = Streams()
     app.state.contents = Contents()
     app.state.health = Health(settings, database)

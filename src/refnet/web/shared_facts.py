@@ -39,7 +39,7 @@ PAUSE, STALE = 2.0, 3.0
 #: The time between two checks of scheduler and settings, in seconds: systemd is asked for each timer.
 AROUND = 20.0
 #: The greatest share of one processor for overviews: Python runs one thread at a time, and pages wait for it.
-SHARE = 0.05
+SHARE = 0.1
 #: Source, name and SHA-256 of an artifact, the same for its copies.
 Key = tuple[str, str, str]
 
@@ -213,6 +213,14 @@ class LastOverview:
     artifacts: Artifacts | None
     around: Surroundings = Surroundings()
     parts: dict[str, Markup] = field(default_factory=dict)
+    #: Pages that all sessions share, by what they depend on.
+    pages: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def found(self) -> Artifacts:
+        """Return the artifacts; RefnetError if they cannot be read."""
+        if self.artifacts is None:
+            raise self.overview.trouble or RefnetError("the backup folder cannot be read", "Retry.")
+        return self.artifacts
 
 
 class Overviews:
@@ -266,6 +274,4 @@ class Overviews:
 async def artifacts(request: Request) -> Artifacts:
     """Return all artifacts and copies of the last overview; RefnetError if they cannot be read."""
     seen: LastOverview = await request.app.state.overviews.latest()
-    if seen.artifacts is None:
-        raise seen.overview.trouble or RefnetError("the backup folder cannot be read", "Retry.")
-    return seen.artifacts
+    return seen.found()

@@ -134,3 +134,21 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_two_lines(tmp_path: Path
         RunJournal(tmp_path / "runs").begin(_run())
     assert caught.value.message
     assert caught.value.hint
+
+
+def test_an_unchanged_journal_is_parsed_once_and_a_changed_one_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _kept(RunJournal(tmp_path), _done(1))
+    reader, parsed, real = RunJournal(tmp_path), list[bytes](), Run.from_json
+
+    def counted(line: bytes) -> Run:
+        parsed.append(line)
+        return real(line)
+
+    monkeypatch.setattr(Run, "from_json", counted)
+    assert reader.history() == reader.history()
+    assert len(parsed) == 1
+    monkeypatch.undo()
+    _kept(RunJournal(tmp_path), _done(2))
+    assert [one.id for one in reader.history().runs] == ["id1", "id2"]

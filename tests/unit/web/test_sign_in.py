@@ -266,3 +266,21 @@ def test_a_change_of_the_language_returns_to_a_path_as_it_was_asked(local: TestC
     assert following
     answer = local.post("/preferences", data={"csrf": csrf(local, "/nothing"), "next": following[1]})
     assert answer.headers["location"] == "/artifacts/a/b%3F/%E2%80%AE?contents=yes"
+
+
+@pytest.mark.parametrize("path", ["/timeline", "/stores"])
+def test_sessions_share_a_page_and_each_gets_its_own_form_token(guarded: TestClient, path: str) -> None:
+    other = TestClient(guarded.app, base_url=guarded.base_url, follow_redirects=False)
+    signed_in(guarded), signed_in(other)
+    tokens = csrf(guarded, path), csrf(other, path)
+    assert tokens[0] != tokens[1]
+    pages = [
+        one.get(path).text.replace(token, "") for one, token in zip((guarded, other), tokens, strict=True)
+    ]
+    assert pages[0] == pages[1]
+    assert re.findall('name="csrf" value="[^"]+"', pages[0]) == []
+    japanese = other.get(path, headers={"Accept-Language": "ja"}).text
+    assert tokens[1] in japanese
+    assert 'lang="ja"' in japanese
+    for one, token in zip((guarded, other), tokens, strict=True):
+        assert one.post("/sign-out", data={"csrf": token}).status_code == 303

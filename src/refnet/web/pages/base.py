@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import operator
 import re
+import secrets
 import socket
 import tomllib
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache, lru_cache, partial
 from importlib.resources import files
@@ -35,6 +36,7 @@ from refnet.web.answers import SECONDS, threaded, within
 from refnet.web.children import Child, Children, CommandOutput
 from refnet.web.contents import address
 from refnet.web.guard import is_of_another_site
+from refnet.web.shared_facts import Artifacts, LastOverview
 
 #: Title of a page → path.
 PAGES = {
@@ -53,6 +55,10 @@ THEMES = ("auto", "light", "dark")
 RUNS = "the folder of the runs"
 #: The id of a run in a path, checked when the run is looked up.
 RunId = Annotated[str, InPath(alias="id")]
+#: Stands for the form token of each session in a page that all share. Nobody sees it, so no name of a file contains it.
+_EACH_TOKEN = secrets.token_hex(32)
+#: The most pages of one overview that are kept.
+_MOST_PAGES = 50
 _UNITS = {"d": "日", "h": "時間", "min": "分", "s": "秒"}
 _UNIT = re.compile(r"\b(?:d|h|min|s)\b")
 _LEADS = {"note: ": "注: ", "problem: ": "問題: "}
@@ -86,6 +92,25 @@ def children_of(request: Request) -> Children:
 def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
     """Render the page `template` (in templates/, extends base.html.j2) with `values`."""
     return Response(text(request, template, **values), status, media_type="text/html")
+
+
+async def shared_page(
+    request: Request, template: str, values: Callable[[Artifacts], Awaitable[dict[str, Any]]]
+) -> Response:
+    """Render a page of the last overview once for all sessions; RefnetError if the artifacts cannot be read.
+
+    values: of the template; they depend on the artifacts and the request's path and query alone.
+    """
+    seen: LastOverview = await request.app.state.overviews.latest()
+    theme = request.cookies.get("refnet_theme", "")
+    key = (request.scope["path"], request.url.query, language_of(request), theme if theme in THEMES else "")
+    made = seen.pages.get(key)
+    if made is None:
+        made = text(request, template, form_token=_EACH_TOKEN, **await values(seen.found()))
+        if len(seen.pages) < _MOST_PAGES:
+            seen.pages[key] = made
+    own = request.app.state.sessions.form_token(request.state.session)
+    return Response(made.replace(_EACH_TOKEN, own), media_type="text/html")
 
 
 def fragment(request: Request, template: str, **values: Any) -> Response:

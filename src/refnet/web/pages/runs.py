@@ -241,7 +241,7 @@ class ChildReader:
 
 async def _at_work(request: Request) -> dict[str, Any]:
     def read() -> dict[str, Any]:
-        journal = wiring.journal(settings_of(request)).history()
+        journal = request.app.state.journal.history()
         children = children_of(request).all()
         active = [child for child in children if child.running]
         others = [run for run in journal.at_work if run.child not in {child.id for child in active}]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
@@ -15,8 +16,8 @@ from refnet.catalog.monitoring_stores import StoreCheck
 from refnet.catalog.remote_state import StoreState
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.settings.stores import StoreSettings
-from refnet.web.pages.base import page, reading
-from refnet.web.shared_facts import Artifacts, CopyPlace, artifacts
+from refnet.web.pages.base import reading, shared_page
+from refnet.web.shared_facts import Artifacts, CopyPlace
 
 router = APIRouter(include_in_schema=False)
 #: Limits: artifacts on a page, lines of one kind per store, the number of a page.
@@ -93,16 +94,25 @@ async def stores_page(
     request: Request, source: str = "", number: Annotated[int, Query(alias="page", ge=1, le=HIGHEST)] = 1
 ) -> Response:
     """Show every store, and one page of artifacts."""
-    found = await artifacts(request)
+    return await shared_page(request, "stores.html.j2", partial(_values, request, source, number))
+
+
+async def _values(request: Request, source: str, number: int, found: Artifacts) -> dict[str, Any]:
     shown = await reading(request, "the backup folder", lambda: stores(found, source, number))
 
     def link(to: int) -> str:
         return f"/stores?{urlencode({'source': source, 'page': to})}#artifacts"
 
     own = next((one for one in found.facts.stores if one.name == LOCAL), None)
-    return page(
-        request, "stores.html.j2", found=found, facts=found.facts, shown=shown, source=source, most=LINES,
-        before=link(number - 1) if number > 1 else "", after=link(number + 1) if number * ROWS < shown.total else "",
-        own=own, own_bytes=sum(one.manifest.size for one in found.here.values()),
-        unlisted=own.unlisted if own else found.facts.unlisted,
-    )  # fmt: skip
+    return {
+        "found": found,
+        "facts": found.facts,
+        "shown": shown,
+        "source": source,
+        "most": LINES,
+        "before": link(number - 1) if number > 1 else "",
+        "after": link(number + 1) if number * ROWS < shown.total else "",
+        "own": own,
+        "own_bytes": sum(one.manifest.size for one in found.here.values()),
+        "unlisted": own.unlisted if own else found.facts.unlisted,
+    }

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -18,9 +18,9 @@ from refnet.catalog.calendar import Day, Month
 from refnet.catalog.manifest import Entry
 from refnet.catalog.run import Ended, Run, RunKind
 from refnet.catalog.source_name import SourceName
-from refnet.web.pages.base import language_of, page, reading, translated
+from refnet.web.pages.base import language_of, reading, shared_page, translated
 from refnet.web.runs_list import FIRST, LAST, ListedRun, day_of, listed, malformed, parse_day
-from refnet.web.shared_facts import Artifacts, artifacts
+from refnet.web.shared_facts import Artifacts
 
 router = APIRouter(include_in_schema=False)
 #: The possible numbers of months; the most artifacts of a list, and of a chart.
@@ -119,8 +119,12 @@ def timeline(found: Artifacts, asked: TimelineQuery) -> Timeline:
 @router.get("/timeline")
 async def timeline_page(request: Request) -> Response:
     """Show the calendar of one source in one store."""
-    asked = TimelineQuery.of(request.query_params)
-    found = await artifacts(request)
+    return await shared_page(
+        request, "timeline.html.j2", partial(_values, request, TimelineQuery.of(request.query_params))
+    )
+
+
+async def _values(request: Request, asked: TimelineQuery, found: Artifacts) -> dict[str, Any]:
     shown = await reading(request, "the backup folder", lambda: timeline(found, asked))
 
     def link(**changes: object) -> str:
@@ -131,15 +135,22 @@ async def timeline_page(request: Request) -> Response:
 
     first = shown.months[0].first if shown.months else None
     newest = found.facts.now.astimezone(found.facts.schedule.zone).date().replace(day=1)
-    state = found.stores.get(shown.store)
     streams = [one for one in found.facts.streams if one.source == shown.source and not shown.store]
-    return page(
-        request, "timeline.html.j2", shown=shown, found=found, link=link, counts=COUNTS, asked_for=asked,
-        state=state, older=first and moved(first, -asked.count),
-        newer=min(moved(first, asked.count), newest) if first and first < newest else None,
-        stream=streams[0] if streams else None, most=LISTED, zone=named(found.facts.schedule.zone),
-        chart=size_chart(request, shown.charted), notes=lambda one: notes(one, found.facts.now),
-    )  # fmt: skip
+    return {
+        "shown": shown,
+        "found": found,
+        "link": link,
+        "counts": COUNTS,
+        "asked_for": asked,
+        "state": found.stores.get(shown.store),
+        "older": first and moved(first, -asked.count),
+        "newer": min(moved(first, asked.count), newest) if first and first < newest else None,
+        "stream": streams[0] if streams else None,
+        "most": LISTED,
+        "zone": named(found.facts.schedule.zone),
+        "chart": size_chart(request, shown.charted),
+        "notes": lambda one: notes(one, found.facts.now),
+    }
 
 
 def _source(found: Artifacts, name: str) -> SourceName | None:
