@@ -67,7 +67,7 @@ def run(
     given, out, err, ended = (os.pipe() for _ in range(4))
     theirs = (given[0], out[1], err[1], ended[1])
     try:
-        socket.send_fds(_parent(_at_start(environment), before=before), [request.encode()], theirs)
+        socket.send_fds(_parent(_at_start(environment), "", before), [request.encode()], theirs)
     finally:
         for end in theirs:
             os.close(end)
@@ -133,7 +133,7 @@ def start(
     at_start = frozenset(one for one in _at_start(environment) if one[0] not in {_ENCODING, _PATH})
     told, ended = os.pipe()
     try:
-        socket.send_fds(_parent(at_start, module), [request.encode()], [*streams, ended])
+        socket.send_fds(_parent(at_start, module, ()), [request.encode()], [*streams, ended])
     finally:
         os.close(ended)
     pid = b""
@@ -256,7 +256,7 @@ def _pass_on(listener: socket.socket) -> None:
             request, ends, _, _ = socket.recv_fds(client, _REQUEST_BYTES, 4)
             at_start = frozenset(one for one in _at_start(json.loads(request)[1]) if one[0] != _PATH)
             try:
-                socket.send_fds(_parent(at_start), [request], ends)
+                socket.send_fds(_parent(at_start, "", ()), [request], ends)
             finally:
                 for end in ends:
                     os.close(end)
@@ -271,7 +271,11 @@ def text(
 
 
 def _at_start(environment: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    return frozenset((name, value) for name, value in environment.items() if name.startswith(_AT_START))
+    return frozenset(
+        (name, value)
+        for name, value in environment.items()
+        if name.startswith(_AT_START) and name != "PYTHON"  # which is for ./dev alone
+    )
 
 
 def _read(said: list[bytes], number: int, end: int) -> None:
@@ -280,10 +284,11 @@ def _read(said: list[bytes], number: int, end: int) -> None:
 
 
 @cache
-def _parent(
-    at_start: frozenset[tuple[str, str]], module: str = "", before: tuple[str, ...] = ()
-) -> socket.socket:
-    """Start the process that forks, in this environment; it ends when this one does."""
+def _parent(at_start: frozenset[tuple[str, str]], module: str, before: tuple[str, ...]) -> socket.socket:
+    """Start the process that forks, in this environment; it ends when this one does.
+
+    There are no defaults: `cache` takes a call with one for another call.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     state = "" if before else os.environ.get(_STATE, "")  # beside a systemd it is where units have it
     with theirs:
