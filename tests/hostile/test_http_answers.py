@@ -149,6 +149,11 @@ def test_a_redirect_to_another_server_is_not_followed(status: str, place: str) -
     assert said.startswith("redirects to another server: ")
 
 
+def test_a_redirect_to_a_name_that_is_none_is_an_error_in_words() -> None:
+    said = fault(answer("", status="302 Found", Location="//xn--/"), kind=RefusedRequestError)
+    assert said.startswith("cannot be requested: ")
+
+
 def test_a_redirect_on_the_same_server_is_followed_some_times() -> None:
     moved = answer("", status="301 Moved", Location="/works/W2?select=id")
     with scripted(moved, answer({"id": "W2"})) as server:

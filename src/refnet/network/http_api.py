@@ -236,7 +236,7 @@ class Api:
                 raise _RetryError(
                     late if is_late.is_set() else transport(error, self.server.silence)
                 ) from None
-            except httpx.InvalidURL as error:
+            except (httpx.InvalidURL, UnicodeError) as error:  # the latter of a redirect's target, from idna
                 raise RefusedRequestError(
                     f"{self.server.shown} cannot be requested: {printable(str(error), 200)}",
                     "Check the URL of the server in the settings, and the id.",

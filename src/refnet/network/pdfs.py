@@ -263,6 +263,8 @@ class PdfClient:
                 if isinstance(error, NoPdfError):
                     raise
                 raise NoPdfError(url, transport(error, limits.silence)) from None
+            except UnicodeError:  # httpx reads the target of a redirect too, and lets this through
+                raise NoPdfError(url, "redirects to an invalid link") from None
 
     def _trace(self, event: str, info: dict[str, Any]) -> None:
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
@@ -315,6 +317,8 @@ _PUBLIC = ipaddress.ip_network("2000::/3")
 
 def _joined(url: httpx.URL, link: str) -> httpx.URL:
     try:
-        return url.join(link)
+        found = url.join(link)
+        _ = found.host  # decoded only now
     except (httpx.InvalidURL, ValueError):
         raise NoPdfError(url, f"has an invalid link: {printable(link, 100)}") from None
+    return found
