@@ -87,7 +87,9 @@ def _take_along(store: SealedStore, there: Entry, entry: Entry, *, is_new: bool)
     if entry.marks != Marks():
         store.mark(there, Marks(pinned=True) if entry.marks.unreadable else entry.marks)
     said = (line for line in entry.evidence if is_new and line.reasons and not line.accepts)
-    lines = [line for line in said if line.level is Level.WRITTEN or line.outcome is Outcome.UNVERIFIED]
+    lines = [
+        line for line in said if line.level.rank < Level.RESTORED.rank or line.outcome is Outcome.UNVERIFIED
+    ]
     if lines:
         store.record(there, *lines)
 

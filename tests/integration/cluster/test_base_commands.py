@@ -127,6 +127,21 @@ def test_a_copy_of_an_increment_has_what_it_was_made_from(folder: Path, refnet: 
     assert f"{names[0]} is missing" in refused.out + refused.err
 
 
+def test_an_encrypted_increment_says_why_it_was_not_restored(folder: Path, refnet: Command) -> None:
+    key = refnet("key", "new", "--json").json
+    with (folder / "refnet.toml").open("a") as file:
+        file.write(f'[encryption]\nrecipients = ["{key["recipient"]}"]\nlocal = true\n')
+    for _ in range(2):
+        assert refnet("backup", "main-cluster").code == 0
+    full, increment = refnet("list", "main-cluster", "--json").json["artifacts"]
+    assert full["notes"] == ["full"]
+    why = (
+        "what it was made from is encrypted, and the recovery key is needed: run `refnet drill` at a terminal"
+    )
+    assert f"not restored: recovery in an empty folder: {why}" in increment["notes"]
+    assert why in refnet("show", increment["name"]).out
+
+
 def _programs(home: Path) -> list[str]:
     """The command lines of pg_receivewal that write below `home`."""
     found = (path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK))
