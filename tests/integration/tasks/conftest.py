@@ -114,7 +114,8 @@ class Place:
         log = self.home / f"{command}-{time.monotonic_ns()}.log"
         with log.open("wb") as said, Path(os.devnull).open() as nothing:
             streams = [one.fileno() for one in (nothing, said, said)]
-            popen = forked.start([command, *options], self.environment | more, self.home, streams, _QUICK)
+            variables = self.environment | {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"} | more
+            popen = forked.start([command, *options], variables, self.home, streams, _QUICK)
         process = Process(popen, log)
         try:
             if ready:
@@ -190,8 +191,6 @@ def place(database: Target) -> Iterator[Place]:
         "REFNET_BACKUP_DIR": str(home / "backups"),
         "REFNET_DATABASE_URL": uri,
         "REFNET_LOG_FOLDER": "none",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONWARNINGS": "ignore",
         "TMPDIR": str(home),  # a killed worker leaves its temporary folder behind
     }
     yield Place(home, environment, database)
