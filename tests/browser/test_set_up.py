@@ -157,8 +157,10 @@ def test_an_artifact_that_shrank_is_accepted(
         world.refnet("backup", "obsidian", code=1)
         name = _names(world, "obsidian")[-1]
         with watched(browser, url, storage_state=signed_in) as found:
+            listed = found.page.locator(f'main a[href^="/artifacts/obsidian/{name}"]').first
+            assert until(lambda: found.go("/timeline?source=obsidian") and listed.is_visible(), 60)
+            listed.click()
             accept = found.page.get_by_role("link", name="Accept…")
-            assert until(lambda: found.go(f"/artifacts/obsidian/{name}") and accept.is_visible(), 60)
             accept.click()
             assert name in found.text()
             assert found.problems() == []
