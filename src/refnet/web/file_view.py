@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -28,6 +28,10 @@ _NOTES = (".md", ".markdown")
 #: The YAML at the head of a note.
 _HEAD = re.compile(r"---\n(.*?\n)---\n", re.DOTALL)
 _HEADING = re.compile("h[1-6]")
+#: A link of Obsidian to a path from the top of the vault: the path, and the text instead of it. And a comment of Obsidian.
+_WIKI = re.compile(r"\[\[([^\[\]|#^]{1,1000}+)(?:[#^][^\[\]|]{0,1000}+)?(?:\|([^\[\]]{1,1000}+))?\]\]")
+_COMMENT = re.compile(r"%%[^%]*%%")
+_EXTENSION = re.compile(r"\.[A-Za-z]{2,6}$")
 _OUTSIDE = frozenset({"http", "https", "mailto"})
 #: Path of a file in the artifact → the address of its page.
 Address = Callable[[str], str]
@@ -84,7 +88,8 @@ def rendered(text: str, path: str, address: Address) -> Markup:
         if _HEADING.fullmatch(token.tag):
             token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
         if token.children:
-            token.children = _linked(token.children, path, address)
+            hidden = _COMMENT.fullmatch(token.content)
+            token.children = [] if hidden else _linked(token.children, path, address)
     return Markup(made.renderer.render(tokens, made.options, {}))  # noqa: S704  # the library escapes
 
 
@@ -97,7 +102,25 @@ def _linked(tokens: list[Token], path: str, address: Address) -> list[Token]:
         elif token.type == "image":
             token.type, token.tag, token.attrs, token.children = "text", "", {}, None
             token.content = f"[{token.content}]"
-    return tokens
+    depth, found = 0, list[Token]()
+    for token in tokens:
+        depth += token.nesting if token.type.startswith("link_") else 0
+        found += _wiki(token, address) if token.type == "text" and not depth else [token]
+    return found
+
+
+def _wiki(token: Token, address: Address) -> Iterator[Token]:
+    """Yield the text of `token`, and what its links of Obsidian are in HTML; one without a folder may lead anywhere, and stays."""
+    end, text = 0, token.content
+    for found in _WIKI.finditer(text):
+        named = found[1] if _EXTENSION.search(found[1]) else f"{found[1]}.md"
+        if "/" in named and (target := _inner("", named, address)):
+            yield Token("text", "", 0, content=text[end : found.start()])
+            yield Token("link_open", "a", 1, attrs={"href": target, "rel": "noreferrer"})
+            yield Token("text", "", 0, content=found[2] or found[1])
+            yield Token("link_close", "a", -1)
+            end = found.end()
+    yield Token("text", "", 0, content=text[end:])
 
 
 def _target(href: str, path: str, address: Address) -> str:
@@ -108,6 +131,10 @@ def _target(href: str, path: str, address: Address) -> str:
         return ""
     if found.scheme or found.netloc:
         return href if found.scheme in _OUTSIDE else ""
-    named = unquote(found.path)
-    inner = posixpath.normpath(posixpath.join(posixpath.dirname(path), named)) if named else ""
+    return _inner(posixpath.dirname(path), unquote(found.path), address)
+
+
+def _inner(folder: str, named: str, address: Address) -> str:
+    """Return the address of the file `named` in `folder`; "": it is not in the artifact."""
+    inner = posixpath.normpath(posixpath.join(folder, named)) if named else ""
     return "" if not inner or inner.startswith(("/", "..")) else address(inner)

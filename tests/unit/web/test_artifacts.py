@@ -170,6 +170,26 @@ def test_a_long_text_in_another_encoding_is_not_shown_without_its_letters():
     assert (set(cut.text), cut.cut) == ({"\u3042"}, 2 * TEXT + 3)
 
 
+@pytest.mark.parametrize(
+    ("note", "html"),
+    [
+        (
+            "see [[papers/A b (1)|A & b]], ok",
+            '<p>see <a href="@papers/A b (1).md" rel="noreferrer">A &amp; b</a>, ok</p>',
+        ),
+        ("[[x/y.canvas#top]]", '<p><a href="@x/y.canvas" rel="noreferrer">x/y.canvas</a></p>'),
+        ("[[anywhere|a]] [[../../etc/passwd]]", "<p>[[anywhere|a]] [[../../etc/passwd]]</p>"),
+        (
+            "`[[x/y]]` [a [[x/y]]](b.md)",
+            '<p><code>[[x/y]]</code> <a href="@in/b.md" rel="noreferrer">a [[x/y]]</a></p>',
+        ),
+        ("%%refnet: hidden%%\n\nshown %%a%%", "<p></p>\n<p>shown %%a%%</p>"),
+    ],
+)
+def test_links_of_obsidian_lead_to_files_of_the_artifact_and_its_comments_are_hidden(note: str, html: str):
+    assert view("in/a.md", note.encode(), lambda inner: f"@{inner}").rendered == html + "\n"
+
+
 def test_a_loss_costs_the_age_of_an_artifact_that_is_newer_than_the_received_wal(tmp_path: Path):
     found = artifacts(tmp_path, (LOCAL, NEXT))
     now = found.facts.now
