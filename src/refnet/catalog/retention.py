@@ -309,12 +309,13 @@ def simulate(
     zone, (start, end) = schedule.zone, period
     simulated = Catalog.of(entries).entries
     like = simulated[-1].manifest if simulated else None
-    decisions = decide(simulated, retention, start, zone)
-    run = schedule.next_due(source, start)
+    run, most = schedule.next_due(source, start), 0
     while run and run <= end:
-        kept = tuple(decision.entry for decision in decisions if decision.keep)
-        simulated = (*kept, _imagined(source, run, zone, like, {entry.name for entry in kept}))
-        decisions = decide(simulated, retention, run, zone)
+        taken = {entry.name for entry in simulated}
+        simulated = (*simulated, _imagined(source, run, zone, like, taken))
+        if len(simulated) > most:  # what one prune does not keep, no later one would: most can wait
+            simulated = tuple(one.entry for one in decide(simulated, retention, run, zone) if one.keep)
+            most = 2 * len(simulated)
         run = schedule.next_due(source, run)
     return tuple(decision for decision in decide(simulated, retention, end, zone) if decision.keep)
 

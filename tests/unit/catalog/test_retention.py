@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from refnet.catalog import retention
 from refnet.catalog.evidence import Marks
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.retention import Decision, decide, simulate
@@ -195,16 +196,38 @@ def test_nothing_is_decided_about_nothing() -> None:
 
 
 def test_a_simulated_year_keeps_what_the_settings_promise() -> None:
-    retention = Retention(days=7, weekly=4, monthly=12)
+    rules = Retention(days=7, weekly=4, monthly=12)
     schedule = Schedule({TaskName.DATABASE: When(0, 2)}, UTC_ZONE)
     year = (NOW, NOW + timedelta(days=365))
-    decisions = simulate(SourceName.DATABASE, [entry(3)], retention, schedule, year)
+    decisions = simulate(SourceName.DATABASE, [entry(3)], rules, schedule, year)
 
     ages = [(NOW + timedelta(days=365) - decision.entry.created).days for decision in decisions]
     assert ages == sorted(ages, reverse=True)
     assert ages[-7:] == [6, 5, 4, 3, 2, 1, 0]
     assert len({f"{d.entry.created:%Y-%m}" for d in decisions}) == 12
     assert {decision.entry.manifest.size for decision in decisions} == {10}
+
+
+def test_a_simulation_that_prunes_now_and_then_keeps_what_a_prune_after_each_run_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rules, end = Retention(days=2, daily=5, weekly=2, keep_last=3), NOW + timedelta(days=20)
+    schedule = Schedule({TaskName.DATABASE: When(45)}, UTC_ZONE)
+    there = [entry(30), entry(3, []), entry(1, DAMAGED)]
+    runs = [NOW + timedelta(minutes=45, hours=hour) for hour in range(20 * 24)]
+    wanted = there
+    for run in runs:
+        made = replace(entry(0).manifest, created=run, name=f"{run:%d%H%M}")
+        wanted = [
+            one.entry for one in decide([*wanted, Entry(made, PROVEN)], rules, run, UTC_ZONE) if one.keep
+        ]
+    calls = []
+    monkeypatch.setattr(retention, "decide", lambda *given: calls.append(given) or decide(*given))
+    found = simulate(SourceName.DATABASE, there, rules, schedule, (NOW, end))
+    assert [one.entry.created for one in found] == [
+        one.entry.created for one in decide(wanted, rules, end, UTC_ZONE) if one.keep
+    ]
+    assert len(calls) < len(runs) / 10
 
 
 def test_a_simulation_never_takes_a_name_twice() -> None:
