@@ -22,6 +22,7 @@ _FONTS = Path(__file__).with_name("fonts.conf")
 _FOLDER = Path("/srv/refnet")
 _CRAWLS, _DAYS = (60, 110, 170, 230, 300), 75
 _WIDE = {"width": 1180, "height": 820}
+_LOW = {**_WIDE, "height": 720}
 _HIGH = {"width": 1180, "height": 1120}
 _LARGEST = 200_000
 _TO_GRAPH = (
@@ -68,14 +69,19 @@ def _pictures(browser: Browser, world: World, url: str, state: Any) -> None:
         ("map", "/network/map?topic=economics", {"viewport": _WIDE}),
         ("stores", "/stores", {"viewport": _WIDE}),
         ("settings", "/settings?changed=yes", {"viewport": _WIDE}),
-        ("artifact", f"/artifacts/database/{_names(world, 'database')[-1]}", {"viewport": _WIDE}),
+        (
+            "artifact",
+            f"/artifacts/database/{_names(world, 'database')[-1]}?contents=yes",
+            {"viewport": _WIDE},
+        ),
     ):
         with watched(browser, url, storage_state=state, **options) as found:
             _take(found, name, path)
-    with watched(browser, url, viewport=_WIDE, storage_state=state) as found:
+    with watched(browser, url, viewport=_LOW, storage_state=state) as found:
         found.go(_first(found, "/network?year=2005", "/network/papers/"))
         found.page.evaluate(_TO_GRAPH)
         _take(found, "paper")
+    with watched(browser, url, viewport=_WIDE, storage_state=state) as found:
         _restore(found, world)
 
 

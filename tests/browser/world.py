@@ -49,9 +49,12 @@ semantic_scholar_url = "{scholar}"
 openalex_url = "{openalex}"
 requests_per_second = 0
 """
+#: Before there is a key, so that its page names the store.
 _STORE = """
 [stores.nas]
 url = "{nas}"
+"""
+_KEY = """
 [encryption]
 recipients = ["{recipient}"]
 """
@@ -185,11 +188,11 @@ def _history(world: World, seeds: Sequence[str], days: int, crawls: Sequence[int
         midnight = (now - timedelta(days=ago)).replace(hour=0, minute=0, second=0, microsecond=0)
         past.night((days - ago) * len(crawls) // days, midnight, ago)
     past.newest(len(crawls) - 1, now - _AGE)
+    settings = world.folder / "config" / "refnet.toml"
+    settings.write_text(settings.read_text() + _STORE.format(nas=(world.folder / "nas").as_uri()))
     made = json.loads(world.refnet("key", "new", "--json"))
     world.paper.touch(mode=0o600)
     world.paper.write_text(made["recovery_key"])
-    with (world.folder / "config" / "refnet.toml").open("a") as settings:
-        nas = (world.folder / "nas").as_uri()
-        settings.write(_STORE.format(nas=nas, recipient=made["recipient"]))
+    settings.write_text(settings.read_text() + _KEY.format(recipient=made["recipient"]))
     world.refnet("copy", "--all")
     world.refnet("drill")
