@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from refnet.core.files import (
     NEW_FILE,
@@ -20,6 +21,8 @@ from refnet.postgres.account import Account
 
 #: Opens a file that is written again; no FIFO holds it up.
 _AGAIN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+#: Files of a folder that are flushed at once: each waits for the disk alone.
+_FLUSHED = 8
 #: Blocks of a file, of 1 MiB, after which the disk begins to write them.
 _EARLY = 8
 
@@ -43,20 +46,28 @@ def remove_unseen(folder: int, path: str, seen: set[str], kept: str) -> None:
 
 def flush(folder: int) -> None:
     """Flush the open `folder`, and every file and folder in it, to the disk, which begins with all files at once."""
-    _each(folder, begin_writing)
-    _each(folder, os.fsync)
+    with ThreadPoolExecutor(_FLUSHED, "flush") as pool:
+        _each(folder, begin_writing, pool)
+        _each(folder, os.fsync, pool)
 
 
-def _each(folder: int, act: Callable[[int], None]) -> None:
+def _each(folder: int, act: Callable[[int], None], pool: ThreadPoolExecutor) -> None:
     """Call `act` with every plain file and folder in `folder`, open, and with `folder`."""
+
+    def act_on(name: str) -> None:
+        with opened(name, OPEN_FILE, folder) as file:
+            act(file)
+
+    files = list[str]()
     for name in names_in(folder):
         mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
         if stat.S_ISDIR(mode):
             with opened(name, OPEN_FOLDER, folder) as below:
-                _each(below, act)
+                _each(below, act, pool)
         elif stat.S_ISREG(mode):
-            with opened(name, OPEN_FILE, folder) as file:
-                act(file)
+            files.append(name)
+    for _ in pool.map(act_on, files):
+        pass
     act(folder)
 
 
