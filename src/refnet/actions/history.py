@@ -169,13 +169,14 @@ def find(context: Context, source: str, pattern: str) -> Search:
 
 
 def find_everywhere(context: Context, pattern: str) -> list[Search]:
-    """Search the artifacts of every source that has files or tables for `pattern`."""
-    searched = (one for one in wiring.known(context.settings) if kind_of(one).contains)
+    """Search the artifacts of every source that has files or tables; RefnetError if no source has an artifact."""
+    sources = [one for one in wiring.known(context.settings) if kind_of(one).contains]
+    backed_up = {one for one in sources if any(not e.manifest.partial for e in context.store.entries(one))}
+    if not backed_up:
+        raise RefnetError("there is no complete artifact", "Make one with `refnet backup`.")
     return [
-        find(context, one, pattern)
-        if any(not entry.manifest.partial for entry in context.store.entries(one))
-        else Search(one, pattern, (), 0, None, ())
-        for one in searched
+        find(context, one, pattern) if one in backed_up else Search(one, pattern, (), 0, None, ())
+        for one in sources
     ]
 
 
