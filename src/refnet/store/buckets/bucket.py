@@ -26,7 +26,7 @@ _Value = TypeVar("_Value")
 #: mallopt's numbers and values: all threads use one heap (M_ARENA_MAX), in which most pieces lie (M_MMAP_THRESHOLD); so
 #: many free bytes at its end stay (M_TRIM_THRESHOLD). Memory that the kernel clears again for each piece takes as long
 #: as half of its encryption.
-_MALLOC = {-8: 1, -3: 12 << 20, -1: 24 << 20}
+_MALLOC = {-8: 1, -3: 8 << 20, -1: 16 << 20}
 
 
 class BucketFailure(StrEnum):
