@@ -188,6 +188,7 @@ def test_a_real_systemd_runs_a_proven_backup_as_an_ordinary_user(systemd: Booted
     assert removed.returncode == 0, removed.stderr
     assert "refnet" not in systemd.run("systemctl", "list-timers", "--all").stdout
     assert "no scheduler is active" in systemd.run(REFNET, "schedule", "show", **told).stdout
+    assert systemd.run(*as_daemon, "postgres", "stop", **told).returncode == 0
 
 
 def test_init_installs_the_timers_when_asked_to(systemd: Booted, folders: tuple[Path, Path]) -> None:
