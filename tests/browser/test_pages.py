@@ -84,11 +84,17 @@ def test_every_page_speaks_japanese_by_the_browser_and_by_the_switch(
     } == {}
     with watched(browser, url, storage_state=signed_in) as found:
         found.go("/stores")
-        found.page.get_by_role("button", name="日本語").click()
+        _choose(found, "日本語")
         assert found.page.locator("html[lang=ja]").count() == 1
         assert found.page.url == f"{url}/stores"
-        found.page.get_by_role("button", name="English").click()
+        _choose(found, "English")
         assert found.page.locator("html[lang=en]").count() == 1
+
+
+def _choose(found: Watched, name: str) -> None:
+    """Click a button that loads the page again, and wait for that."""
+    with found.page.expect_navigation():
+        found.page.get_by_role("button", name=name).click()
 
 
 def _kana(text: str) -> bool:
@@ -104,10 +110,10 @@ def test_the_theme_is_that_of_the_system_until_one_is_chosen(
     with watched(browser, url, storage_state=signed_in, color_scheme="dark") as found:
         found.go("/settings")
         dark = darkness(found)
-        found.page.get_by_role("button", name="Light").click()
+        _choose(found, "Light")
         light = darkness(found)
         assert light != dark
-        found.page.get_by_role("button", name="Dark").click()
+        _choose(found, "Dark")
         assert darkness(found) == dark
 
 
