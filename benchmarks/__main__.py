@@ -104,7 +104,7 @@ def main() -> int:
         help="a crawl of 5,000 made-up papers, 10,000 notes and the API instead, or one of these parts",
     )
     parser.add_argument(
-        "--dashboard", action="store_true", help="the overview of 10,000 artifacts, by 16 clients, instead"
+        "--dashboard", action="store_true", help="the pages of 10,000 artifacts, by 16 clients, instead"
     )
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each way (default 3)")
     parser.add_argument("--write", action="store_true", help=f"write the results to {report.RESULTS.name}")
