@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Annotated
 
 import typer
@@ -58,8 +58,10 @@ def run(cluster: _Cluster = None) -> None:
     for sender in senders:  # a store that hangs stops no receiver
         threading.Thread(target=work, args=(sender,), daemon=True).start()
     with ThreadPoolExecutor(len(receivers)) as pool:
-        running = [pool.submit(work, one) for one in receivers]
+        running = list[Future[None]]()
         try:
+            for receiver in receivers:
+                running.append(pool.submit(work, receiver))  # an interrupt finds those that began
             # Not Thread.join: before Python 3.13, one that is interrupted takes the thread for ended.
             while not broken and wait(running, _LOOK).not_done:
                 continue
