@@ -9,6 +9,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +57,9 @@ def damaged(data: bytes, changes: list[tuple[int, bytes]]) -> bytes:
     return data
 
 
+CONNECT = sqlite3.connect
+
+
 @fuzzed
 @given(st.sampled_from([*LISTED, "name", "rows", "sha256", "more"]), values)
 def test_a_list_of_tables_is_read_or_refused(key: str, value: Any) -> None:
@@ -82,11 +86,21 @@ def test_damaged_pages_are_read_or_refused(folder: Path, changes: list[tuple[int
     path.write_bytes(damaged(DATABASE, changes))
     job = {"path": str(path), "inode": 0, "seconds": 1.0}
 
+    opened = list[sqlite3.Connection]()
+
+    def connect(*given: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(CONNECT(*given, **options))
+        return opened[-1]
+
     def check() -> dict[str, Any]:
         try:
-            return child.check(job)
+            with patch("sqlite3.connect", connect):
+                return child.check(job)
         except (sqlite3.Error, OSError, MemoryError, ValueError) as error:
             return {"error": str(error)}
+        finally:
+            for one in opened:  # the end of the child would close them
+                one.close()
 
     found = outcome(check)
     assert found is not None

@@ -51,6 +51,8 @@ def _structlog() -> ModuleType:
     stands_in: dict[str, Any] = {**absent, "asyncio": _Later("asyncio")}
     hidden = {name: one for name, one in stands_in.items() if name not in sys.modules}
     sys.modules.update(hidden)
+    # From Python 3.12 on, a record asks asyncio for its task, and would load it. No log of RefNet has tasks.
+    setattr(import_module("logging"), "logAsyncioTasks", False)  # noqa: B010  # Python 3.11 has none
     try:
         return import_module("structlog")
     finally:
