@@ -21,7 +21,7 @@ import re
 import secrets
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
@@ -171,6 +171,7 @@ def send(store: RemoteStore, encrypter: Encrypter, found: SettingsCopy, listed: 
         name = str(last["object"])
         if last["digest"] == digest and (name in listed or any(True for _ in store.bucket.listed(name))):
             return False
+        found = replace(found, sent=_after(name, found.sent))
     line = found.to_line()
     data = encrypter.piece(line + encrypter.keys.sign(line, _SETTINGS_NAMESPACE).encode("ascii"))
     name = f"{encrypter.key}/{PREFIX}{_named(found.sent)}_{secrets.token_hex(8)}.age"
@@ -179,6 +180,16 @@ def send(store: RemoteStore, encrypter: Encrypter, found: SettingsCopy, listed: 
     with explained(store.home):
         replace_file(store.home / _RECORD, json.dumps({"digest": digest, "object": name}).encode())
     return True
+
+
+def _after(name: str, now: datetime) -> datetime:
+    """Return a second after that of the object `name`, so that of two in one second the later one is the newest; else `now`.
+
+    A name that is much later than `now` is of a wrong clock, and stays behind it.
+    """
+    match = _OBJECT_NAME.fullmatch(name)
+    last = datetime.strptime(match["time"], _TIME).replace(tzinfo=UTC) if match else now - SOON_AFTER
+    return last + timedelta(seconds=1) if now <= last < now + SOON_AFTER else now
 
 
 def was_sent(home: Path) -> bool:

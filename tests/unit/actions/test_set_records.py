@@ -101,6 +101,20 @@ def test_marks_are_sent_when_they_change_and_also_that_there_are_none_any_more(
     assert found.marks == ()
 
 
+def test_of_two_sets_sent_in_one_second_the_later_one_comes_back(
+    machine: Machine, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, second = _backed_up(context, 1), machine.now()
+    context = replace(context, clock=Clock(lambda: second))
+    for ending, pinned in (("f" * 16, True), ("0" * 16, False), ("8" * 16, True)):
+        monkeypatch.setattr("refnet.store.settings_copies.secrets.token_hex", lambda _, one=ending: one)
+        context.local.mark(entry, Marks(pinned=pinned))
+        set_records.send(context, _sender(machine))
+        newest = _newest(machine)
+        assert newest
+        assert [one.pinned for one in newest.marks] == [True] * pinned
+
+
 def test_unreadable_marks_travel_as_a_pin(machine: Machine, context: Context) -> None:
     entry = _backed_up(context, 1, PINNED)
     (context.local.path(entry).parent / f"{entry.name}.marks.json").write_text("{")
