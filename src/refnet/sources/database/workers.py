@@ -94,9 +94,9 @@ def run_all(tasks: Iterable[Task], workers: int, stop: Callable[[], None]) -> No
     the failure is raised when all have ended.
     """
     board = _Board(tasks, stop, workers)
-    for _ in range(workers):
-        threading.Thread(target=board.work, daemon=True).start()
     try:
+        for _ in range(workers):
+            threading.Thread(target=board.work, daemon=True).start()
         board.wait()
     except BaseException as error:
         board.fail(error)
@@ -118,7 +118,7 @@ class _Board:
     stop: Callable[[], None]
     workers: int
     failure: BaseException | None = None
-    #: Threads that have not ended.
+    #: Threads that have begun, and not ended.
     working: int = 0
     left: int = 0
     #: The weights of all tasks that have not ended.
@@ -133,7 +133,6 @@ class _Board:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def __post_init__(self) -> None:
-        self.working = self.workers
         for task in self.tasks:
             self.left += 1
             self.weight += task.weight
@@ -147,14 +146,16 @@ class _Board:
         heappush(self.ready, (-task.weight, next(self.order), task))
 
     def wait(self) -> None:
-        """Wait until every thread has ended.
+        """Wait until no task is left, or one has failed, and every thread has ended; one that begins later does nothing.
 
         Not by Thread.join: before Python 3.13, one that is interrupted takes the thread for ended (python/cpython#90882).
         """
         with self.changed:
-            self.changed.wait_for(lambda: not self.working)
+            self.changed.wait_for(lambda: not self.working and (self.failure or not self.left))
 
     def work(self) -> None:
+        with self.changed:
+            self.working += 1
         try:
             self._work()
         finally:

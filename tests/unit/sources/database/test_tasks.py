@@ -73,6 +73,28 @@ def test_the_first_failure_is_raised_stops_the_others_and_lets_none_begin() -> N
     assert never == []
 
 
+def test_an_interrupt_while_threads_begin_stops_those_that_have_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stop, began, ended = threading.Event(), threading.Event(), list[bool]()
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        real(thread)
+        assert began.wait(20)
+        raise KeyboardInterrupt
+
+    def slow() -> None:
+        began.set()
+        assert stop.wait(20)
+        ended.append(True)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        run_all([Task(2, slow), Task(1, slow)], 2, stop.set)
+    assert ended == [True]
+
+
 def test_after_an_interrupt_every_thread_has_ended() -> None:
     stop, ended = threading.Event(), list[bool]()
 
