@@ -1,7 +1,7 @@
 """The error where no session with a server can be opened, and its reason as two lines for the user.
 
-psycopg passes on the text of a refusal and not its SQLSTATE, so the English text is matched here. The error of a server
-with messages in another language gets the general lines.
+psycopg passes on the text of a refusal and not its SQLSTATE, so the text is matched here, in English and where runs depend
+on it in Japanese. The error of a server with messages in another language gets the general lines.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import psycopg
 
 NO_SUCH_DATABASE = "3D000"
+_UNKNOWN = "XX000"
 #: Marks the error of a login trigger: only functions have a context, and a login runs no other function.
 LOGIN_TRIGGER = r"\nCONTEXT: "
 #: The default name of the setting with the URL.
@@ -41,6 +42,11 @@ class ConnectError(RefnetError):
     @property
     def no_such_database(self) -> bool:
         return self.sqlstate == NO_SUCH_DATABASE
+
+    @property
+    def in_general(self) -> bool:
+        """Whether the server's reason is not known."""
+        return self.sqlstate in {None, _UNKNOWN}
 
 
 @dataclass(frozen=True)
@@ -67,32 +73,33 @@ _REASONS = (
         "or GRANT SET ON PARAMETER event_triggers TO {sql_user}.",
     ),
     _ConnectReason(
-        r"password authentication failed",
+        r"password authentication failed|パスワード認証に失敗しました",
         "28P01",
         "the server at {address} rejects the password of {user}",
         "Fix the password in {named} or in ~/.pgpass.",
     ),
     _ConnectReason(
-        r"pg_hba\.conf|role .* does not exist|not permitted to log in|authentication failed",
+        r"pg_hba\.conf|role .* does not exist|not permitted to log in|authentication failed|ロール.*は存在しません",
         "28000",
         "the server at {address} does not accept {user} from here: {said}",
         "Create that role, or allow it in the server's pg_hba.conf.",
     ),
     _ConnectReason(
-        r"database .* does not exist|no such database",  # the second is pgbouncer's
+        r"database .* does not exist|no such database|データベース.*は存在しません",  # the second is pgbouncer's
         NO_SUCH_DATABASE,
         "the server at {address} has no database {database}",
         "Create it, or restore a backup into it.",
     ),
     _ConnectReason(
-        r"too many|remaining connection slots",
+        r"too many|remaining connection slots|クライアント数が多すぎ|残りの接続枠",
         "53300",
         "the server at {address} has no free connection: {said}",
         "Close some sessions or raise max_connections on the server, and retry.",
         transient=True,
     ),
     _ConnectReason(
-        r"starting up|shutting down|recovery mode|not yet accepting|consistent recovery",
+        r"starting up|shutting down|recovery mode|not yet accepting|consistent recovery"
+        r"|データベースシステムは(起動|シャットダウン|リカバリ|まだ接続)",
         "57P03",
         "the server at {address} is not ready: {said}",
         "Wait until it has started, and retry.",
@@ -118,7 +125,7 @@ _REASONS = (
     ),
     _ConnectReason(
         r"FATAL|ERROR",
-        "XX000",
+        _UNKNOWN,
         "the server at {address} rejects the session: {said}",
         "Fix {named}, or that setting of the server.",
     ),

@@ -8,7 +8,7 @@ import os
 import pwd
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
 from typing import Any, Self
@@ -46,6 +46,8 @@ _KNOWN_TO_POOLERS = {"PGTZ": "timezone", "PGDATESTYLE": "datestyle"}
 #: New in PostgreSQL 17; an older server would refuse the session.
 READER_SETTINGS_17: Mapping[str, str] = {"transaction_timeout": "0"}
 
+#: The databases that every server has.
+MAINTENANCE = ("postgres", "template1")
 #: For --verbose.
 _log = logging.getLogger("refnet.detail")
 #: libpq's connect_timeout, unless the user sets it.
@@ -243,7 +245,21 @@ class Target:
     def explained(self, error: psycopg.Error) -> ConnectError:
         """Return the ConnectError for a failed login, without a secret."""
         named = "" if self.own else self.named
-        return explain(error, address=self.address, database=self.name, user=self.user, named=named)
+        told = partial(explain, address=self.address, database=self.name, user=self.user, named=named)
+        found = told(error)
+        if found.in_general and not str(error).isascii() and self._is_missing():
+            return told(psycopg.OperationalError("no such database"))
+        return found
+
+    def _is_missing(self) -> bool:
+        """Whether the server, whose messages are in another language, has no database of this name."""
+        if self.name in MAINTENANCE:
+            return False
+        for name in MAINTENANCE:
+            with suppress(ConnectError, psycopg.Error), self.database(name).connect() as session:
+                query = "SELECT FROM pg_database WHERE datname = %s"
+                return session.execute(query, (self.name,)).fetchone() is None
+        return False
 
     def environment(
         self, settings: Mapping[str, str] | None = None, *, encoding: str | None = None

@@ -5,7 +5,9 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from benchmarks.throwaway import throwaway
 from psycopg import sql
@@ -61,6 +63,24 @@ def test_a_session_that_is_refused_says_why_and_shows_no_password(
         _as(guarded, user, password, database).connect()
     assert raised.value.sqlstate == sqlstate
     assert "wrOng" not in raised.value.message + raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("database", "is_missing"), [("absent", True), ("template0", False), ("postgres", False)]
+)
+def test_a_missing_database_is_known_in_every_language(
+    guarded: Cluster, monkeypatch: pytest.MonkeyPatch, database: str, is_missing: bool
+) -> None:
+    def refused(conninfo: str, **more: Any) -> Any:
+        if f"dbname={database}" in conninfo:
+            raise psycopg.OperationalError("FATAL:  Datenbank »d« ist nicht erreichbar")
+        return connect(conninfo, **more)
+
+    connect = psycopg.connect
+    monkeypatch.setattr(psycopg, "connect", refused)
+    with pytest.raises(ConnectError) as raised:
+        _as(guarded, "ordinary", database=database).connect()
+    assert raised.value.no_such_database == is_missing
 
 
 def test_a_server_without_a_free_connection_says_so(guarded: Cluster) -> None:

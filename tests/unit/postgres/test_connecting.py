@@ -39,7 +39,12 @@ _ADDRESS = 'connection failed: connection to server at "127.0.0.1", port 5432 fa
         ),
         ('FATAL:  permission denied for database "d"', "42501", "does not let u connect to the database d"),
         ('FATAL:  unrecognized configuration parameter "foo"', "22023", "rejects the session"),
-        ('FATAL:  データベース"d"は存在しません', "XX000", 'データベース"d"は存在しません'),
+        ('FATAL:  データベース"d"は存在しません', "3D000", "the server at h:1 has no database d"),
+        ('FATAL:  ロール"u"は存在しません', "28000", "does not accept u"),
+        ('FATAL:  ユーザー"u"のパスワード認証に失敗しました', "28P01", "rejects the password of u"),
+        ("FATAL:  データベースシステムは起動処理中です", "57P03", "is not ready"),
+        ("FATAL:  現在クライアント数が多すぎます", "53300", "no free connection"),
+        ("FATAL:  Datenbank »d« existiert nicht", "XX000", "Datenbank »d« existiert nicht"),
         (
             "Connection refused\n\tIs the server running on that host?",
             None,

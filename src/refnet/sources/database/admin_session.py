@@ -12,7 +12,7 @@ from psycopg import sql
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.connect_error import ConnectError
-from refnet.postgres.session import READER_SETTINGS, Target
+from refnet.postgres.session import MAINTENANCE, READER_SETTINGS, Target
 from refnet.sources.database import server_errors
 
 Session = psycopg.Connection[tuple[Any, ...]]
@@ -25,8 +25,6 @@ _SETTINGS: Mapping[str, str] = {
     "synchronous_commit": "on",
     "client_min_messages": "warning",
 }
-#: Every server has these.
-_DATABASES = ("postgres", "template1")
 _TRY_NEXT = {"3D000", "42501", "55000"}  # no such database, no privilege, no connections allowed
 
 #: How long a server may take to accept that a query ends.
@@ -54,7 +52,7 @@ def admin_session(target: Target) -> Iterator[Session]:
 
 
 def _connect(target: Target) -> Session:
-    names = [name for name in _DATABASES if name != target.name]
+    names = [name for name in MAINTENANCE if name != target.name]
     for name in names[:-1]:
         try:
             return target.database(name).connect(_SETTINGS, encoding="UTF8")
