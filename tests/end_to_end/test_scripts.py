@@ -93,7 +93,7 @@ def test_every_script_runs_and_brings_back_what_it_names(script: Run, short_fold
     assert "proven" in script("verify-backup.sh").stdout
     assert "report" in script("monthly-recovery-test.sh").stdout
     assert "overall: NEW" in script("monitor-backup.sh").stdout
-    assert "comparisons are equal" in script("recovery-verification.sh").stdout
+    assert "no differences" in script("recovery-verification.sh").stdout
     shutil.rmtree(folder / "vault")
     assert "RTO" in script("disaster-recovery.sh", "--force").stdout
     assert (folder / "vault" / "note.md").exists()

@@ -25,6 +25,7 @@ from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import read_regular
+from refnet.core.formatting import compared
 from refnet.recovery.compose import Compose, working_program
 from refnet.recovery.plan import JournalFile, RecoveryPlan, Stage, restored_in
 from refnet.recovery.services import LocalServices, Services, wait_for
@@ -302,7 +303,7 @@ def _nothing(*, hooks: bool) -> None:
 def _verdicts(findings: tuple[Finding, ...]) -> list[str]:
     passed = sum(finding.outcome is Outcome.PASSED for finding in findings)
     others = [f"{f.what}: {f.outcome.value}: {f.reason}" for f in findings if f.outcome is not Outcome.PASSED]
-    return [f"{passed} of {len(findings)} comparisons are equal", *others]
+    return [compared(len(findings), passed), *others]
 
 
 def start_services(context: Context, names: Sequence[str]) -> Sequence[str]:

@@ -70,6 +70,12 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
+def compared(count: int, equal: int) -> str:
+    """Format the result of `count` comparisons with a backup."""
+    wrong = f"{count - equal} differ or could not be verified" if count > equal else "no differences"
+    return f"compared: {plural(count, 'item')}, {wrong}"
+
+
 def some(names: Sequence[str], most: int = 10) -> str:
     """List the first `most` of `names`, and count the others."""
     others = len(names) - most

@@ -22,6 +22,7 @@ from refnet.core.files import (
     explain,
     explained,
     make_folder,
+    open_file,
     read_regular,
     replace_file,
     sync_folder,
@@ -125,14 +126,26 @@ def unmounted(root: Path, fstab: Path = FSTAB) -> Path | None:
     return named
 
 
+def unmounted_in(folder: Path, fstab: Path = FSTAB) -> list[Path]:
+    """The mount points of `fstab` in `folder` that are mounted at boot, and are not mounted now."""
+    if not MOUNTED.exists():
+        return []
+    mounted, within = {*_mount_points(MOUNTED, 4)}, _resolved(folder)
+    named = _mount_points(fstab, 1, unless="noauto")
+    return sorted({one for one in named if within in one.parents} - mounted)
+
+
 def _above(root: Path, table: Path, column: int) -> Path | None:
     """Return the deepest mount point in `table` at or above `root`."""
     there = [point for point in _mount_points(table, column) if _resolved(root).is_relative_to(point)]
     return max(there, key=lambda point: len(point.parts), default=None)
 
 
-def _mount_points(table: Path, column: int) -> Iterator[Path]:
-    """Yield the folders in a column of `table`, except the root; none if it cannot be read."""
+def _mount_points(table: Path, column: int, unless: str = "") -> Iterator[Path]:
+    """Yield the folders in a column of `table`, except the root; none if it cannot be read.
+
+    unless: leave out lines of fstab with this option.
+    """
     try:
         text = read_regular(table, _LARGEST_TABLE).decode(errors="surrogateescape")
     except OSError:
@@ -141,7 +154,8 @@ def _mount_points(table: Path, column: int) -> Iterator[Path]:
         fields = line.split()
         if len(fields) > column and not fields[0].startswith("#") and fields[column].startswith("/"):
             point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8) % 256), fields[column])
-            if point != "/" and "\0" not in point:
+            left_out = unless in fields[3].split(",") if unless and len(fields) > 3 else False
+            if point != "/" and "\0" not in point and not left_out:
                 yield _resolved(Path(point))
 
 
@@ -174,7 +188,7 @@ def locked(folder: Path, what: str, seconds: float = 0.0) -> Iterator[int]:
     """
     path = folder / LOCK_NAME
     with explained(path):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        handle = open_file(path, os.O_RDWR | os.O_CREAT)
     try:
         _take(handle, what, path, seconds)
         with explained(path):

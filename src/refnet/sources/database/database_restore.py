@@ -19,7 +19,7 @@ from refnet.catalog.manifest import Outcome
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.formatting import local, noted, phases, plain, seconds, size
+from refnet.core.formatting import compared, local, noted, phases, plain, seconds, size
 from refnet.postgres.session import Target
 from refnet.servers import ActsOn
 from refnet.settings import Settings
@@ -310,7 +310,7 @@ def _said(done: Restored, again: str) -> Iterator[Said]:
         f" in {seconds(sum(done.seconds.values()))} ({phases(done.seconds)})"
     )
     if done.findings:
-        yield Said(f"  {passed} of {len(done.findings)} comparisons are equal")
+        yield Said(f"  {compared(len(done.findings), passed)}")
     for note in done.notes:
         yield Said(f"  {plain(note)}", always=True)
     if done.previous:

@@ -47,6 +47,7 @@ from refnet.sources.folder.scope import (
 from refnet.sources.folder.second_look import SecondLook, entries_digest, look
 from refnet.sources.folder.target import explain_os_errors, interrupted_restores, own_work_folders
 from refnet.sources.folder.tree import fingerprint_of
+from refnet.store.backup_folder import FSTAB, unmounted, unmounted_in
 
 _NOTES = 20
 _SHOWN = 3
@@ -92,7 +93,7 @@ class FilesMaker:
             only, absent = (None, ()) if self.entries is None else self._present(root, interrupted)
             scope = replace(self.scope.of(only), own=self._own())
             if last and not interrupted and (shared := self._unchanged(last, root, scope, created)):
-                return shared
+                return replace(shared, warnings=self._unmounted())
             dumped = dump(root, scope, out, self.jobs, progress)
             seen = SecondLook() if dumped.unreadable else self._second_look(root, scope, dumped)
         if dumped.unreadable:
@@ -110,8 +111,25 @@ class FilesMaker:
         unchecked = (*interrupted, *absent, *_first([*notes, *dumped.notes]))
         details = {**self._details(dumped), "entries": seen.digest}
         return Made(
-            created, details, self._list(dumped), unchecked, compared=self._compared(dumped.files.raw_bytes)
+            created, details, self._list(dumped), unchecked, warnings=self._unmounted(),
+            compared=self._compared(dumped.files.raw_bytes),
+        )  # fmt: skip
+
+    def _unmounted(self) -> tuple[str, ...]:
+        """Warnings about disks of fstab that are missing in the folder, or above it."""
+        above, folder = unmounted(self.folder), self.folder.resolve()
+        found = (above,) if above else (one for one in unmounted_in(folder) if self._reads(one, folder))
+        return tuple(
+            f"{show(str(one))} is in {FSTAB} and not mounted: what is on it is not backed up" for one in found
         )
+
+    def _reads(self, mount: Path, folder: Path) -> bool:
+        """Whether the folder `mount` below `folder` would be backed up."""
+        parts = mount.relative_to(folder).parts
+        left_out = self.scope.leaves_out or (lambda _path: False)
+        excluded = any(left_out("/".join(parts[:depth]) + "/") for depth in range(1, len(parts) + 1))
+        entries = {entry for one in self.entries or () for entry in one.names}
+        return not (excluded or self.scope.one_file_system or (entries and parts[0] not in entries))
 
     def _compared(self, size: object) -> Compared:
         """Return how a folder with files of `size` bytes is compared."""

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import subprocess
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,9 +16,11 @@ import pytest
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.core.errors import RefnetError
 from refnet.sources.folder import archive_writer as dump_module
+from refnet.sources.folder import files_maker
 from refnet.sources.folder.files_maker import FilesMaker
 from refnet.sources.folder.listing import FileKind, FileList
-from refnet.sources.folder.scope import Scope, parse_entries, unkept
+from refnet.sources.folder.scope import EVERYTHING, Scope, parse_entries, unkept
+from refnet.store import backup_folder
 
 
 def facts(folder: Path) -> dict[str, tuple[object, ...]]:
@@ -272,3 +275,29 @@ def test_a_required_entry_that_is_missing_or_no_file_fails_by_name(tmp_path, dum
 def test_an_entry_that_is_no_name_is_a_usage_error(entry):
     with pytest.raises(RefnetError, match="not an entry of the configuration's folder"):
         parse_entries([entry])
+
+
+@pytest.mark.parametrize(
+    ("mount", "options", "scope", "is_named"),
+    [
+        ("vault", "defaults,nofail", EVERYTHING, True),
+        ("vault/papers/deep", "defaults", EVERYTHING, True),
+        ("vault/papers/deep", "rw,noauto", EVERYTHING, False),
+        ("vault/papers/deep", "defaults", Scope(one_file_system=True), False),
+        ("vault/papers/deep", "defaults", Scope(exclude=("papers/",)), False),
+        ("vault2", "defaults", EVERYTHING, False),
+    ],
+)
+def test_a_disk_of_fstab_that_is_missing_in_the_folder_is_a_warning(
+    vault, dumped, settled, tmp_path, monkeypatch, mount, options, scope, is_named
+):
+    (fstab := tmp_path / "fstab").write_text(f"UUID=1 {tmp_path}/{mount} ext4 {options} 0 2\n")
+    for name in ("unmounted", "unmounted_in"):
+        monkeypatch.setattr(files_maker, name, partial(getattr(backup_folder, name), fstab=fstab))
+
+    first = settled(dumped(vault, scope=scope))
+    again = dumped(vault, scope=scope, last=first)
+
+    said = (f"{tmp_path}/{mount} is in /etc/fstab and not mounted: what is on it is not backed up",)
+    assert (first.made.warnings, again.made.warnings) == ((said,) * 2 if is_named else ((), ()))
+    assert again.data == b""
