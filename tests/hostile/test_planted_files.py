@@ -12,10 +12,12 @@ import pytest
 
 from refnet.core.errors import RefnetError
 from refnet.demo.stage import MARK, stage
-from refnet.recovery.plan import Journal, JournalFile, Stage
+from refnet.recovery.plan import Journal, JournalFile, Stage, read_journal
 from refnet.recovery.services import LocalServices
 from refnet.scheduling.service import prepare
 from refnet.scheduling.units import Service
+from refnet.store import backup_folder
+from refnet.store.run_journal import RunJournal
 from refnet.telemetry.logging import LogFile
 from refnet.telemetry.notify import Message, report
 
@@ -35,6 +37,13 @@ def plant(path: Path, kind: str, victim: Path) -> None:
         path.symlink_to(victim)
     elif kind == "hard link":
         path.hardlink_to(victim)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "not UTF-8":
+        path.write_bytes(b"{\xff}")
+    elif kind == "endless":
+        path.touch()
+        os.truncate(path, 1 << 40)
     else:
         os.mkfifo(path)
 
@@ -55,6 +64,46 @@ def test_the_journal_of_a_recovery_is_written_through_no_link(tmp_path, victim, 
     JournalFile(lambda: tmp_path / "home" / "recovery.json", Journal(NOW, {}, (), ())).done(Stage.CONFIG)
     assert (tmp_path / "home" / "recovery.json").is_file()
     assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder", "not UTF-8", "endless"])
+def test_a_journal_of_a_recovery_that_cannot_be_read_is_none(tmp_path, victim, kind):
+    plant(path := tmp_path / "home" / "recovery.json", kind, victim)
+    assert read_journal(path, NOW) is None
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder", "not UTF-8", "endless"])
+def test_the_file_of_an_active_run_that_cannot_be_read_is_no_run(tmp_path, victim, kind):
+    plant(tmp_path / "runs" / "a.running", kind, victim)
+    assert RunJournal(tmp_path / "runs").history().runs == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("link", "is not a regular file"), ("fifo", "is not a regular file"), ("endless", "is larger than")],
+)
+def test_a_journal_of_runs_that_cannot_be_read_is_an_error(tmp_path, victim, kind, says):
+    plant(tmp_path / "runs" / "journal.jsonl", kind, victim)
+    with pytest.raises(RefnetError, match=says):
+        RunJournal(tmp_path / "runs").history()
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_a_backup_folder_is_locked_by_a_file_alone(tmp_path, victim, kind):
+    plant(tmp_path / "database" / backup_folder.LOCK_NAME, kind, victim)
+    with (
+        pytest.raises(RefnetError, match="is not a regular file"),
+        backup_folder.locked(tmp_path / "database", "database"),
+    ):
+        pytest.fail("it is locked")
+    assert victim.read_text() == "precious"
+
+
+def test_a_marker_that_is_too_large_is_not_called_a_full_disk(tmp_path, victim):
+    plant(tmp_path / "backups" / backup_folder.MARKER, "endless", victim)
+    with pytest.raises(RefnetError, match="it is larger than 16384 bytes") as raised:
+        backup_folder.id_in(tmp_path / "backups")
+    assert "move it away" in raised.value.hint
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo"])

@@ -79,7 +79,7 @@ GROUPS = {
     "Network": {
         "crawl": ("crawl", "crawl", "Collect papers and citations from Semantic Scholar."),
         "find-papers": ("find_papers", "find_papers", "Search Semantic Scholar for papers."),
-        "papers": ("papers", "papers", "Search in the stored papers."),
+        "papers": ("papers", "papers", "Search the stored papers."),
         "jobs": ("crawl", "jobs", "List the jobs of the network, or retry those that failed."),
         "network": ("network", "network", "Create and fill the citation network's tables."),
         "notes": ("network", "notes", "Write the network into the Obsidian vault."),
@@ -200,6 +200,7 @@ def run() -> None:
     """Run the command line; end with a documented exit code, never with a traceback for a user's error."""
     os.umask(os.umask(0o077) | 0o022)  # later runs refuse files that others can write
     try:
+        _check_current_folder()
         arguments = _without_config(_without_keys(sys.argv[1:]))
         _run_in_stack(arguments)
         with _logged(arguments):
@@ -230,6 +231,15 @@ def run() -> None:
         if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
             raise
         _end(RefnetError("interrupted", "Nothing half-done is live; retry."))
+
+
+def _check_current_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise RefnetError(
+            "the current folder was deleted", "Change to another one (cd /), and retry.", Exit.USAGE
+        ) from None
 
 
 def _run_in_stack(arguments: list[str]) -> None:

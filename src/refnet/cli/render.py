@@ -198,7 +198,7 @@ def print_artifact(shown: Shown) -> None:
         says = _evidence(line)
         if shown.chosen.store and says == Level.WRITTEN:  # all of its objects were read back from there
             says = CopyLevel.FETCHED
-        print(f"  {local(line.at)}  {says} in {seconds(line.seconds)}{server}{drill}")
+        print(plain(f"  {local(line.at)}  {says} in {seconds(line.seconds)}{server}{drill}"))
         for reason in line.reasons:
             print(f"    {plain(reason)}")
 
@@ -236,7 +236,7 @@ def print_chosen(chosen: OpenArtifact) -> None:
     if chosen.store:
         say(f"from {chosen.label}")
     if chosen.damage:
-        print(f"DAMAGED: {chosen.name}: {chosen.damage}")
+        print(plain(f"DAMAGED: {chosen.name}: {chosen.damage}"))
     if chosen.entry and chosen.entry.shrunk:
         print(f"{shrunk(chosen.entry.manifest)}: `refnet list` shows the one before")
 

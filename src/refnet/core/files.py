@@ -34,6 +34,13 @@ _AWAY = {
 }
 
 
+class TooLargeError(OSError):
+    """A file that is larger than what RefNet writes there."""
+
+    def __init__(self, name: str | Path, limit: int) -> None:
+        super().__init__(errno.EINVAL, f"it is larger than {limit} bytes", str(name))
+
+
 class NotRegularError(OSError):
     """A link, a device, a FIFO or a folder instead of a regular file."""
 
@@ -48,6 +55,8 @@ def explain(error: OSError, path: Path) -> RefnetError:
             f"{path} is not a regular file; it was not changed",
             "Replace it with a regular file, or choose another path.",
         )
+    if isinstance(error, TooLargeError):
+        return RefnetError(f"{path}: {error.strerror}", "Check which program wrote it, and move it away.")
     if error.errno in _FULL:
         where = path if path.is_dir() else f"{path.parent} for {path.name}"
         return RefnetError(
@@ -248,14 +257,15 @@ def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: 
         at: the open folder that `name` is relative to.
         owner: the required owner, a user id; then no other user may have write permission.
 
-    OSError if the file is larger or has another owner; NotRegularError if it is a link or not a regular file.
+    TooLargeError if the file is larger, OSError if it has another owner; NotRegularError if it is a link or not a
+    regular file.
     """
     handle, found = _opened_file(name, os.O_RDONLY, at, 0o600)
     try:
         if owner is not None and (found.st_uid != owner or found.st_mode & 0o022):
             raise PermissionError(errno.EPERM, "another user owns it, or can write to it", str(name))
         if found.st_size > limit:
-            raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(name))
+            raise TooLargeError(name, limit)
         data = os.read(handle, found.st_size + 1)  # read() allocates the requested size
         while len(data) != found.st_size and len(data) <= limit:  # the size has changed meanwhile
             if not (more := os.read(handle, limit + 1 - len(data))):
@@ -264,7 +274,7 @@ def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: 
     finally:
         os.close(handle)
     if len(data) > limit:
-        raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(name))
+        raise TooLargeError(name, limit)
     return data
 
 

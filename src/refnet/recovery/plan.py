@@ -24,7 +24,7 @@ from refnet.catalog.source_name import (
     read_name,
 )
 from refnet.core import checked
-from refnet.core.files import explained, replace_file
+from refnet.core.files import explained, read_regular, replace_file
 from refnet.core.formatting import plural
 from refnet.core.records import Layout, Most, Needed, Record
 
@@ -124,10 +124,9 @@ _CONTINUE_WITHIN = timedelta(days=1)
 
 
 def read_journal(path: Path, now: datetime) -> Journal | None:
-    """Journal of an interrupted recovery, or None. After a day it is ignored: its set is too old."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    with suppress(ValueError):
-        journal = Journal.from_json(text)
+    """Journal of an interrupted recovery; None: there is none that can be read, or its set is more than a day old."""
+    with suppress(OSError, ValueError):
+        journal = Journal.from_json(read_regular(path, Journal.LAYOUT.longest))
         return journal if now - journal.began < _CONTINUE_WITHIN else None
     return None
 

@@ -1,6 +1,5 @@
 """Open artifacts: from the catalog of a folder, or at any path."""
 
-import errno
 import hashlib
 import io
 import zlib
@@ -15,7 +14,7 @@ from refnet.catalog.evidence import MARKS_BYTES, Marks
 from refnet.catalog.manifest import FILES_SUFFIX, MANIFEST_SUFFIX, MARKS_SUFFIX, Manifest
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import explain, explained, read_regular
+from refnet.core.files import TooLargeError, explain, explained, read_regular
 from refnet.store.disk import open_regular
 
 #: The largest manifest that is read, in bytes.
@@ -174,9 +173,7 @@ def _read(path: Path, limit: int) -> bytes | None:
             return read_regular(path, limit)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            if error.errno != errno.EFBIG:
-                raise
+        except TooLargeError as error:
             raise RefnetError(
                 f"{path.name} is damaged: {error.strerror}",
                 "Choose another artifact (`refnet list`).",

@@ -16,12 +16,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from refnet.catalog.run import Ended, History, Reason, Run, Totals
-from refnet.core.files import explained, make_folder, replace_file, sync_folder, write_all
+from refnet.core.files import (
+    NotRegularError,
+    TooLargeError,
+    explained,
+    make_folder,
+    read_regular,
+    replace_file,
+    sync_folder,
+    write_all,
+)
 from refnet.core.locks import locked, take
 from refnet.store.disk import append_lines, in_use
 
 #: A larger journal is rewritten, in bytes.
 _LARGEST = 256 * 1024
+#: The largest journal that is read, in bytes: that of a thousand sources is half as large.
+_MOST = 256 << 20
 #: Runs of each kind and source that stay when it is rewritten.
 _KEPT = 100
 _RUNNING = ".running"
@@ -74,11 +85,11 @@ class RunJournal:
         """Totals from the head, and the runs after it; malformed lines are skipped. An unchanged file is parsed once."""
         with explained(self._file):
             try:
-                status = self._file.stat()
+                status = self._file.lstat()
                 now = status.st_ino, status.st_size, status.st_mtime_ns
                 if (last := self._last) and last[0] == now:
                     return last[1]
-                lines = self._file.read_bytes().splitlines()
+                lines = read_regular(self._file, _MOST).splitlines()
             except FileNotFoundError:
                 return Totals(), ()
         totals = Totals()
@@ -97,9 +108,12 @@ class RunJournal:
         """Return the active runs, and those whose process was lost, oldest first."""
         active, lost = [], []
         for path in self.folder.glob(f"*{_RUNNING}"):
-            with suppress(ValueError, FileNotFoundError):
+            with (
+                explained(path),
+                suppress(ValueError, FileNotFoundError, NotRegularError, TooLargeError),
+            ):
                 running = in_use(path)
-                run = Run.from_json(path.read_bytes())
+                run = Run.from_json(read_regular(path, Run.LAYOUT.longest))
                 if running:
                     active.append(run)
                 else:

@@ -242,3 +242,16 @@ def test_config_names_the_settings_file_and_sets_no_variable(
     )
     assert (code, json.loads(out)["file"]) == (0, str(tmp_path / "other.toml")), err
     assert os.environ["REFNET_CONFIG"] == str(tmp_path / "none.toml")
+
+
+def test_a_current_folder_that_was_deleted_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    code, _, err = ran(["list"], monkeypatch, capsys)
+    assert code == Exit.USAGE
+    assert err == (
+        "refnet: the current folder was deleted\n        Change to another one (cd /), and retry.\n"
+    )

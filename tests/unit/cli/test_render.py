@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from tests.remote_store import artifact
 
 from refnet.actions.catalog import Shown
 from refnet.actions.marks import Acceptance
-from refnet.catalog.manifest import Entry, Manifest
+from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.source_name import SourceName
 from refnet.cli import marks, render
 from refnet.cli.catalog import _print_table
@@ -90,6 +91,19 @@ def test_what_a_manifest_says_of_shrinking_cannot_write_to_the_terminal(
     print(render.shrunk(found))  # noqa: T201
     said = capsys.readouterr().out
     assert (said.count(r"\x1b[2J"), said.count(r"before\r\u202e")) == (2, 2)
+    assert said.replace("\n", "").isprintable()
+
+
+def test_what_evidence_says_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    found = artifact(1, b"")
+    assert found.manifest
+    at = datetime(2026, 11, 25, tzinfo=UTC)
+    failed = Evidence(at, Level.INTACT, Outcome.FAILED, 1.0, server="17\x1b[2J", reasons=("gone\x1b[2J",))
+    found = replace(found, entry=Entry(found.manifest, (failed,)))
+    render.print_artifact(Shown(found, found.manifest))
+    render.print_chosen(found)
+    said = capsys.readouterr().out
+    assert said.count(r"\x1b[2J") == 3
     assert said.replace("\n", "").isprintable()
 
 

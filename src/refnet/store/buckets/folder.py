@@ -19,6 +19,7 @@ from refnet.core.files import (
     NEW_FILE,
     OPEN_FOLDER,
     NotRegularError,
+    TooLargeError,
     descended,
     opened,
     read_regular,
@@ -81,10 +82,8 @@ class FolderBucket:
                     return read_regular(last, most, at=folder)
             except FileNotFoundError:
                 raise bucket.missing(name, self.shown) from None
-            except OSError as error:
-                if error.errno == errno.EFBIG:
-                    raise bucket.too_large(name, self.shown, most) from None
-                raise
+            except TooLargeError:
+                raise bucket.too_large(name, self.shown, most) from None
 
     def listed(self, prefix: str) -> Iterator[Stored]:
         above, slash, _ = prefix.rpartition("/")
@@ -213,10 +212,8 @@ def _make_folders(names: list[str], at: int) -> None:
 def _is_same(folder: int, name: str, data: bytes) -> bool:
     try:
         return read_regular(name, len(data), at=folder) == data
-    except OSError as error:
-        if isinstance(error, NotRegularError) or error.errno == errno.EFBIG:
-            return False
-        raise
+    except (NotRegularError, TooLargeError):
+        return False
 
 
 def _found(folder: int, above: str, prefix: str) -> Iterator[Stored]:
