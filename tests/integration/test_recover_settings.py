@@ -159,7 +159,7 @@ def test_an_unrestorable_source_stops_no_other_and_can_be_skipped(tables: Tables
     assert "NOT RESTORED: notes: " in done.out
     assert (tables.folder / "more" / "b.md").exists()
     assert "RTO" not in done.out
-    skipped = tables.refnet(*config, "recover", "--skip", "notes", "--force")
+    skipped = tables.refnet(*config, "recover", "-q", "--skip", "notes", "--force")
     assert skipped.code == 1, skipped.err
     assert "NOT RESTORED: notes: left out by --skip" in skipped.out
     tables.refnet(*config, "recover", "--skip", "nothing").fails(2, "'nothing' is not a source of the set")

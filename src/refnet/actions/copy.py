@@ -281,7 +281,7 @@ def _missing_parents(context: Context, store: RemoteStore, entry: Entry) -> list
     except ValueError as error:
         raise RefnetError(
             f"{entry.name} is not copied: {error}, and it was made from that",
-            f"`refnet backup {entry.source}` makes a base backup that needs nothing of it.",
+            f"`refnet backup {entry.source}` makes a base backup that does not need it.",
         ) from None
     there = store.entries(entry.source)
     return [one for one in above if copy_of(there, one.manifest) is None]

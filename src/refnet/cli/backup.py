@@ -317,7 +317,7 @@ def _print(result: Backup, context: Context, width: int) -> None:
     if found := formatting.left_out(manifest.details):
         say(f"{'':{width}} {found}")
     for sentence in (*result.warnings, *manifest.unchecked):
-        print(f"{lead} {sentence}")
+        print(plain(f"{lead} {sentence}"))
     if result.proof:
         took = f" in {formatting.seconds(result.seconds['prove'])}"
         render.print_proof(lead, result.proof, took, result.unrecorded, indent=width + 1)

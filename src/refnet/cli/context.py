@@ -23,6 +23,7 @@ from refnet.cli.options import StoreOptions
 from refnet.cli.output import StepLines, output, steps
 from refnet.context import Context, read_settings
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import user_name
 from refnet.core.formatting import plain, some
 from refnet.core.member_names import show
 from refnet.settings import IDENTITY_FILE, PROGRESS, Settings, user_path
@@ -253,7 +254,7 @@ def permit_run(commands: Sequence[tuple[str, str]], otherwise: str) -> None:
             f"Check them with --plan, then use --yes-run-restored-commands. {otherwise}",
             Exit.CONFIRM,
         )
-    print(f"Commands from the backup, to run as {getpass.getuser()}:", file=sys.stderr)
+    print(f"Commands from the backup, to run as {user_name(os.geteuid())}:", file=sys.stderr)
     for when, line in commands:
         print(f"  {when:10} {show(line, 1000)}", file=sys.stderr)
     if not says_yes("Run these commands?"):

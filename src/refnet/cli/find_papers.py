@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 #: The most papers of a search, as many as Semantic Scholar gives at once.
 _MOST = 100
-_TOP = Annotated[int, typer.Option(min=1, max=_MOST, metavar="N", help="The most papers of a search.")]
+_TOP = Annotated[
+    int, typer.Option(min=1, max=_MOST, metavar="N", help="The maximum number of papers of a search.")
+]
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def planned(settings: Settings, seeds: SeedOptions) -> str:
 def choose(settings: Settings, seeds: SeedOptions, *, as_json: bool) -> FoundPapers:
     """Find and show the papers of `seeds`; return them after a yes. RefnetError (CONFIRM) without one."""
     if as_json and not seeds.yes:
-        raise RefnetError("with --json nothing is shown that could be confirmed", "Add --yes.", Exit.USAGE)
+        raise RefnetError("--json cannot ask whether to crawl what was found", "Add --yes.", Exit.USAGE)
     found = _found(settings, seeds)
     if not as_json:
         _show(found)

@@ -39,7 +39,7 @@ def papers(
     ] = 20,
     as_json: options.Json = False,
 ) -> None:
-    """Search in the stored papers.
+    """Search the stored papers.
 
     Quoted words are a phrase: refnet papers '"citation graph"'. Accents and case do not matter.
     """

@@ -150,7 +150,7 @@ def _report(
     if not as_json:
         _print_end(done, recovery.clock.now())
         if found and found.alarm:
-            say(f"alarm: {formatting.plain(found.alarm)}")
+            print(f"alarm: {formatting.plain(found.alarm)}")
         return
     brought: dict[str, Any] = {"fetched": [one.to_json() for one in fetched]} if fetched else {}
     if found:
@@ -295,10 +295,10 @@ class _Operator:
 
 def _print_end(done: RecoveryDone, now: datetime) -> None:
     for source, why in done.missing.items():
-        say(f"NOT RESTORED: {source}: {formatting.plain(why)}")
+        print(f"NOT RESTORED: {source}: {formatting.plain(why)}")
     if done.missing:
         again = ": run `refnet recover` again, it continues" if done.left else ""
-        say(f"the recovery is not complete{again}")
+        print(f"the recovery is not complete{again}")
         return
     say(f"recovery took {formatting.seconds(done.seconds)} (RTO)")
     if done.began_before:

@@ -104,7 +104,7 @@ def _streamed(settings: Settings, cluster: str | None) -> list[str]:
             f"{cluster} is not a cluster with wal = true",
             f"Set clusters.{cluster}.wal = true in refnet.toml."
             if cluster in settings.clusters
-            else f"Those with it are: {formatting.some(there) or 'none'}.",
+            else f"Clusters with wal = true: {formatting.some(there) or 'none'}.",
             Exit.USAGE,
         )
     if not there:

@@ -300,7 +300,8 @@ class Sender:
         _, data = self.encrypter.manifest(line)
         if len(data) > MANIFEST_OBJECT_BYTES:
             raise RefnetError(
-                f"the manifest of {document.manifest.name} is too large", "Report it with `refnet show`."
+                f"the copy of {document.manifest.name} needs a manifest of more than {MANIFEST_OBJECT_BYTES >> 20} MiB",
+                "Split the source into several, for example by folders: each has artifacts of its own.",
             )
         journal.complete(document.object, data)
         return self._publish(journal, document.object, data)

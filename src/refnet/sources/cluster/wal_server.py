@@ -88,7 +88,7 @@ def _explained(target: Target) -> Iterator[None]:
         if error.sqlstate is None:
             raise target.explained(error) from None
         raise RefnetError(
-            f"the server at {target.address} refuses a question about its WAL: {error.diag.message_primary}",
+            f"the server at {target.address} rejects a query about its WAL: {error.diag.message_primary}",
             "See the server's log.",
             transient=True,
         ) from None
@@ -134,7 +134,7 @@ def position(connection: Session, slot: str, target: Target) -> Position:
 
 def _no_sense(target: Target, error: ValueError) -> RefnetError:
     return RefnetError(
-        f"the server at {target.address} gives an answer about its WAL that cannot be: {error}",
+        f"the server at {target.address} gives an invalid answer about its WAL: {error}",
         "Set the URL of the cluster to a PostgreSQL server, without a pooler.",
     )
 

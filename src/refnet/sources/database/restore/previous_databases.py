@@ -238,7 +238,10 @@ def oid_of(admin: Session, name: str) -> int:
     """The oid of the database `name`; RefnetError if it no longer exists."""
     row = admin.execute("SELECT oid::int8 FROM pg_database WHERE datname = %s", (name,)).fetchone()
     if row is None:
-        raise RefnetError(f"the database {name} is gone", "Find out who dropped or renamed it.")
+        raise RefnetError(
+            f"the database {name} is gone",
+            "It was dropped or renamed meanwhile: `psql -l` lists the databases. Rename it back, then retry.",
+        )
     return int(row[0])
 
 
@@ -250,7 +253,10 @@ def record_of(admin: Session, live: str, name: str, successor: int, mark: Databa
         (live,),
     ).fetchone()
     if row is None:
-        raise RefnetError(f"the database {live} is gone", "Find out who dropped or renamed it.")
+        raise RefnetError(
+            f"the database {live} is gone",
+            "It was dropped or renamed meanwhile: `psql -l` lists the databases. Rename it back, then retry.",
+        )
     oid, owner, snapshot, comment, limit = row
     own = replace(mark, snapshot=snapshot, comment=own_comment(comment), limit=limit)
     return PreviousRecord(system_identifier(admin), name, oid, owner, successor, own)
