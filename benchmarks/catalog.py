@@ -69,8 +69,8 @@ class Bench:
         (self.home / "refnet.toml").write_text("\n".join(sections))
         (self.home / "refnet.toml").chmod(0o600)
 
-    def add(self, created: datetime, source: SourceName = SourceName.DATABASE) -> None:
-        """Add an artifact of null bytes, with evidence that it is proven."""
+    def add(self, created: datetime, source: SourceName = SourceName.DATABASE) -> str:
+        """Add an artifact of null bytes, with evidence that it is proven; return its name."""
         name = _name(source, created)
         path = self.home / "backups" / source / name
         manifest = Manifest(source, name, created, _SIZE, "0" * 64, 1.0, details={})
@@ -78,6 +78,7 @@ class Bench:
         evidence = Evidence(created, Level.PROVEN, Outcome.PASSED, 1.0).to_json()
         path.with_name(f"{name}.evidence.jsonl").write_text(evidence)
         path.with_name(f"{name}.json").write_text(manifest.to_json())
+        return name
 
 
 def _command(*arguments: str) -> Callable[[Bench], Result]:

@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,7 +28,7 @@ from refnet.store.keys import MachineKeys
 from refnet.store.run_journal import RunJournal
 
 TITLE = "Dashboard"
-_FIRST, _BYTES, _PAINTED = 3.0, 150_000, 1.0
+_FIRST, _BYTES, _PAINTED, _OLDEST = 3.0, 150_000, 1.0, 5.0
 #: Page → its path, and the bar of the 95th percentile of its requests, in seconds.
 _PAGES = {
     "overview": ("/", 0.100),
@@ -88,6 +89,7 @@ def measure(place: Place) -> Iterator[Row]:
             name: asyncio.run(load(port, lambda *_, path=path: path, []))
             for name, (path, _) in _PAGES.items()
         }
+        oldest = seen_after(bench, port)
         paints = painted(port, _crawl(target))
     sent = sum(size for path, size in seen.files.items() if path.endswith((".js", ".css")))
     yield Row(
@@ -102,6 +104,12 @@ def measure(place: Place) -> Iterator[Row]:
             f"{p95 * 1e3:.0f} ms, {rate}",
             p95 < bar,
         )
+    yield Row(
+        f"a new artifact on all of them, {CLIENTS} clients",
+        f"within {_OLDEST:g} s",
+        f"{oldest:.1f} s",
+        oldest < _OLDEST,
+    )
     yield Row(
         "JavaScript and CSS of the overview",
         f"< {_BYTES / 1e3:.0f} kB",
@@ -131,6 +139,30 @@ def _prepare(bench: Bench) -> None:
         started = bench.newest - timedelta(hours=number)
         run = Run(f"{number:012x}", RunKind.BACKUP, SourceName.DATABASE, started, Ended.DONE, 60.0)
         journal.end(run)
+
+
+def seen_after(bench: Bench, port: int) -> float:
+    """Add an artifact and its run while clients ask for the overview; return the seconds until every page shows it."""
+    waiting = {path for path, _ in _PAGES.values()}
+    with (
+        ThreadPoolExecutor(1) as clients,
+        closing(http.client.HTTPConnection("127.0.0.1", port)) as connection,
+    ):
+        asking = clients.submit(lambda: asyncio.run(load(port, lambda *_: "/", [])))
+        for path in waiting:
+            _get(connection, path)
+        created = bench.newest + timedelta(minutes=30)
+        name = bench.add(created)
+        run = Run("f" * 12, RunKind.BACKUP, SourceName.DATABASE, created, Ended.DONE, 60.0, artifact=name)
+        RunJournal(bench.home / "runs").end(run)
+        begun = time.perf_counter()
+        while waiting:
+            waiting -= {path for path in waiting if name in _get(connection, path)[0]}
+            if time.perf_counter() > begun + 10 * _OLDEST:
+                raise FailedError(f"{name} is not on {', '.join(waiting)}")
+        seconds = time.perf_counter() - begun
+        asking.result()
+    return seconds
 
 
 def _crawl(target: Target) -> int:

@@ -43,7 +43,7 @@ class RunJournal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._file = folder / "journal.jsonl"
+        self.file = folder / "journal.jsonl"
         self._lock = folder / "lock"  # against other writers, which need it for milliseconds
         self._open: dict[str, int] = {}
         #: Inode, size and mtime of the journal that was read last, and its content.
@@ -63,7 +63,7 @@ class RunJournal:
     def end(self, run: Run) -> None:
         """Append the ended `run`."""
         make_folder(self.folder)
-        with locked(self._lock), explained(self._file):
+        with locked(self._lock), explained(self.file):
             self._append([run])
             self._running(run).unlink(missing_ok=True)
         if (handle := self._open.pop(run.id, None)) is not None:
@@ -83,13 +83,13 @@ class RunJournal:
 
     def _read(self) -> tuple[Totals, tuple[Run, ...]]:
         """Totals from the head, and the runs after it; malformed lines are skipped. An unchanged file is parsed once."""
-        with explained(self._file):
+        with explained(self.file):
             try:
-                status = self._file.lstat()
+                status = self.file.lstat()
                 now = status.st_ino, status.st_size, status.st_mtime_ns
                 if (last := self._last) and last[0] == now:
                     return last[1]
-                lines = read_regular(self._file, _MOST).splitlines()
+                lines = read_regular(self.file, _MOST).splitlines()
             except FileNotFoundError:
                 return Totals(), ()
         totals = Totals()
@@ -137,9 +137,9 @@ class RunJournal:
 
     def _append(self, runs: Iterable[Run]) -> None:
         text = "".join(f"{run.to_json()}\n" for run in runs)
-        if append_lines(self._file, text):
+        if append_lines(self.file, text):
             sync_folder(self.folder)
-        if self._file.stat().st_size > _LARGEST:
+        if self.file.stat().st_size > _LARGEST:
             self._shorten()
 
     def _shorten(self) -> None:
@@ -155,4 +155,4 @@ class RunJournal:
         gone = {run.id for run in runs} - {run.id for run in kept}
         totals = totals.with_runs(run for run in runs if run.id in gone)
         lines = [totals.to_json(), *(run.to_json() for run in kept)]
-        replace_file(self._file, "".join(f"{line}\n" for line in lines).encode())
+        replace_file(self.file, "".join(f"{line}\n" for line in lines).encode())

@@ -47,6 +47,7 @@ from refnet.web.pages import (
 )
 from refnet.web.pages import settings as settings_page
 from refnet.web.pages.base import inside, page
+from refnet.web.runs_list import RunsReader
 from refnet.web.schemas import described
 from refnet.web.session import SignInSessions
 from refnet.web.shared_facts import Overviews, changed_keys
@@ -90,7 +91,7 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     app.state.readers = CapacityLimiter(8)
     app.state.database = database
     app.state.children = Children(settings)
-    app.state.journal = wiring.journal(settings)
+    app.state.runs = RunsReader(wiring.journal(settings), app.state.children)
     app.state.streams = Streams()
     app.state.contents = Contents()
     app.state.health = Health(settings, database)

@@ -160,7 +160,7 @@ class Children:
     """The children of one REFNET_HOME, including those of earlier servers."""
 
     def __init__(self, settings: Settings) -> None:
-        self._folder = settings.home / "web"
+        self.folder = settings.home / "web"
         self._environment = {**_ENVIRONMENT, **settings.variables}
         self._threads = CapacityLimiter(4)
 
@@ -181,13 +181,13 @@ class Children:
             Started.from_values(started.values())
         except ValueError as error:
             raise RefnetError(f"{title[:100]}: {error}", "Choose other values.", Exit.USAGE) from None
-        make_folder(self._folder)
+        make_folder(self.folder)
         name = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(6)}"
-        with locked(self._folder / "lock"):  # shared by all servers, for milliseconds
+        with locked(self.folder / "lock"):  # shared by all servers, for milliseconds
             for one in self.all():
                 if exclusive and one.running and one.exclusive == exclusive:
                     raise BusyError(one)
-            with explained(self._folder / name):
+            with explained(self.folder / name):
                 self._spawn(name, started)
                 self._remove_old()
         return self.one(name)
@@ -243,21 +243,21 @@ class Children:
 
     def stop(self, child: Child) -> None:
         """Interrupt a running child, as Ctrl-C does."""
-        path = self._folder / (child.id + child_process.STOP)
+        path = self.folder / (child.id + child_process.STOP)
         with explained(path):
             os.close(open_file(path, os.O_WRONLY | os.O_CREAT))
 
     def _spawn(self, name: str, started: Started) -> None:
-        path = self._folder / (name + child_process.STARTED)
+        path = self.folder / (name + child_process.STARTED)
         messages = open_file(
-            self._folder / (name + child_process.MESSAGES), os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            self.folder / (name + child_process.MESSAGES), os.O_WRONLY | os.O_CREAT | os.O_APPEND
         )
-        lock = open_file(self._folder / (name + child_process.LOCK), os.O_RDWR | os.O_CREAT)
+        lock = open_file(self.folder / (name + child_process.LOCK), os.O_RDWR | os.O_CREAT)
         try:
             take(lock, seconds=PROBE_SECONDS)
             replace_file(path, started.to_json().encode())
             process = subprocess.Popen(
-                (*around(self._folder, name, lock), *started.words, "--json"),
+                (*around(self.folder, name, lock), *started.words, "--json"),
                 stdin=subprocess.DEVNULL,
                 stdout=messages,
                 stderr=messages,  # only for an error of that process
@@ -274,9 +274,9 @@ class Children:
         threading.Thread(target=process.wait, daemon=True).start()  # otherwise a zombie remains
 
     def _names(self) -> set[str]:
-        with explained(self._folder):
+        with explained(self.folder):
             try:
-                found = {file.name.partition(".")[0] for file in self._folder.iterdir()}
+                found = {file.name.partition(".")[0] for file in self.folder.iterdir()}
             except FileNotFoundError:
                 return set()
         return {name for name in found if child_process.ID.fullmatch(name)}
@@ -284,7 +284,7 @@ class Children:
     def _read(self, name: str) -> Child | None:
         alive = self._is_locked(name)  # before reading its end
         text, ended, step = (
-            _read(self._folder, name + kind, child_process.SMALL)
+            _read(self.folder, name + kind, child_process.SMALL)
             for kind in (child_process.STARTED, child_process.END, child_process.STEP)
         )
         try:
@@ -302,18 +302,18 @@ class Children:
             code=end.code if end else None,
             seconds=end.seconds if end else None,
             progress=last,
-            _folder=self._folder,
+            _folder=self.folder,
         )
 
     def _is_locked(self, name: str) -> bool:
         with suppress(RefnetError):  # a file that RefNet did not create
-            return is_locked(self._folder / (name + child_process.LOCK))
+            return is_locked(self.folder / (name + child_process.LOCK))
         return False
 
     def _remove_old(self) -> None:
         """Remove the files of all children except the newest and the running ones."""
         kept = {*heapq.nlargest(KEPT, self._names())}
-        for file in self._folder.iterdir():
+        for file in self.folder.iterdir():
             name = file.name.partition(".")[0]
             if child_process.ID.fullmatch(name) and name not in kept:
                 with suppress(OSError):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import date, datetime, tzinfo
 from functools import cached_property
 from typing import Self
@@ -13,7 +16,9 @@ from refnet.catalog.run import Ended, History, Origin, Run, RunKind
 from refnet.core.checked import in_calendars
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
-from refnet.web.children import Child
+from refnet.store.run_journal import RunJournal
+from refnet.web.children import Child, Children
+from refnet.web.shared_facts import SharedPages
 
 #: Runs of one page.
 PAGE = 50
@@ -22,6 +27,8 @@ OUTCOMES = (*(str(one) for one in Ended), "damaged", "lost", "running")
 #: The most digits of the number of a page.
 _DIGITS = 6
 FIRST, LAST = date(1901, 1, 1), date(8999, 12, 31)
+#: How long the runs that were read are shown, in seconds, if no file has changed: the end of a killed process changes none.
+FRESH = 2.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,49 @@ def listed(history: History, children: Iterable[Child] = ()) -> list[ListedRun]:
         *(ListedRun(child) for child in children if child.id not in there),
     ]
     return sorted(found, key=lambda listed: (listed.one.started, listed.one.id), reverse=True)
+
+
+@dataclass(frozen=True)
+class LastRuns:
+    """All runs at one moment."""
+
+    #: The children at work, and the runs at work that are of none of them.
+    active: list[Child]
+    others: list[Run]
+    #: Newest first.
+    every: list[ListedRun]
+    pages: SharedPages = field(default_factory=dict)
+
+
+class RunsReader:
+    """Reads the journal and the children for all requests, again when their files have changed or after FRESH seconds."""
+
+    def __init__(self, journal: RunJournal, children: Children) -> None:
+        self._journal, self._children = journal, children
+        self._reading = threading.Lock()
+        self._last: LastRuns | None = None
+        self._seen: list[tuple[int, int, int]] = []
+        self._until = 0.0
+
+    def __call__(self) -> LastRuns:
+        with self._reading:
+            now, seen = time.monotonic(), [*self._files()]
+            if self._last is None or now >= self._until or seen != self._seen:
+                self._last, self._seen, self._until = self._read(), seen, now + FRESH
+            return self._last
+
+    def _files(self) -> Iterable[tuple[int, int, int]]:
+        """Yield what changes with each line of the journal, and with each file of a run."""
+        for path in (self._journal.file, self._journal.folder, self._children.folder):
+            with suppress(OSError):  # `_read` says what is wrong
+                status = path.stat()
+                yield status.st_ino, status.st_size, status.st_mtime_ns
+
+    def _read(self) -> LastRuns:
+        journal, children = self._journal.history(), self._children.all()
+        active = [child for child in children if child.running]
+        others = [run for run in journal.at_work if run.child not in {child.id for child in active}]
+        return LastRuns(active, others, listed(journal, children))
 
 
 def day_of(started: datetime, zone: tzinfo | None) -> date:

@@ -34,12 +34,14 @@ from refnet.settings.sources import SHORT
 from refnet.telemetry.facts import Facts, Overview, unreadable
 from refnet.web.answers import SECONDS, threaded, within
 
-#: The shortest time between two overviews, and how much longer the last one is shown meanwhile, in seconds.
-PAUSE, STALE = 2.0, 3.0
+#: The shortest time between the beginnings of two overviews, and how old the last one is shown meanwhile, in seconds.
+PAUSE, OLDEST = 2.0, 5.0
 #: The time between two checks of scheduler and settings, in seconds: systemd is asked for each timer.
 AROUND = 20.0
 #: The greatest share of one processor for overviews: Python runs one thread at a time, and pages wait for it.
 SHARE = 0.1
+#: Rendered pages that all sessions share, by what they depend on.
+SharedPages = dict[tuple[str, ...], str]
 #: Source, name and SHA-256 of an artifact, the same for its copies.
 Key = tuple[str, str, str]
 
@@ -213,8 +215,7 @@ class LastOverview:
     artifacts: Artifacts | None
     around: Surroundings = Surroundings()
     parts: dict[str, Markup] = field(default_factory=dict)
-    #: Pages that all sessions share, by what they depend on.
-    pages: dict[tuple[str, ...], str] = field(default_factory=dict)
+    pages: SharedPages = field(default_factory=dict)
 
     def found(self) -> Artifacts:
         """Return the artifacts; RefnetError if they cannot be read."""
@@ -235,7 +236,10 @@ class Overviews:
         self._settings, self._around, self._around_until = settings, Surroundings(), 0.0
 
     async def latest(self) -> LastOverview:
-        """Return an overview that is at most some seconds old; RefnetError if computing it takes longer than 30 s."""
+        """Return an overview of 5 s ago at most, or of longer ago if that would take more than SHARE.
+
+        RefnetError if computing it takes longer than 30 s.
+        """
         now = time.monotonic()
         if self._making is None:
             if self._seen and now < self._due:
@@ -247,16 +251,18 @@ class Overviews:
 
     async def _make(self) -> LastOverview:
         """Read the overview in the thread, and keep it until it is due again."""
-        busy = 0.0
+        begun, busy = time.monotonic(), 0.0
         try:
             found, busy = await threaded(self._read, self._thread)
             there = Artifacts(self._settings, found.facts) if found.facts else None
             self._seen = LastOverview(found, there, self._around)
             return self._seen
         finally:
-            now, self._making = time.monotonic(), None
-            self._due = now + max(PAUSE, busy / SHARE)
-            self._until = self._due + STALE
+            self._making = None
+            self._due = begun + max(PAUSE, busy / SHARE)
+            self._until = begun + max(
+                OLDEST, 1.3 * busy / SHARE
+            )  # of a large catalog, there is time for the next one
 
     def _read(self) -> tuple[Overview, float]:
         """Return the overview, and the processor time that it took, in seconds. It runs in the thread."""

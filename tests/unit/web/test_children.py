@@ -127,7 +127,7 @@ def test_a_child_that_was_killed_is_lost_and_not_running(
 ) -> None:
     program(monkeypatch, "import os, time; print('[%d]' % os.getppid(), flush=True); time.sleep(600)")
     child = start(children, "x")
-    out = children._folder / f"{child.id}.out"
+    out = children.folder / f"{child.id}.out"
     assert until(lambda: out.exists() and out.read_bytes().endswith(b"]\n"), 30)
     around = int(out.read_text()[1:-2])
     os.killpg(around, signal.SIGKILL)  # its session: the process around it, and itself

@@ -149,7 +149,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Test
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(shared_facts, "AROUND", 0.0)
     monkeypatch.setattr(shared_facts, "PAUSE", 0.0)
-    monkeypatch.setattr(shared_facts, "STALE", 0.0)
+    monkeypatch.setattr(shared_facts, "OLDEST", 0.0)
     monkeypatch.setattr(shared_facts, "SHARE", 1e9)
     (tmp_path / "vault").mkdir()
     file = tmp_path / "refnet.toml"
@@ -299,7 +299,7 @@ def test_an_old_overview_is_not_shown_while_the_next_is_made(
 ) -> None:
     monkeypatch.setattr(shared_facts, "PAUSE", 0.0)
     monkeypatch.setattr(shared_facts, "SHARE", 1e9)
-    monkeypatch.setattr(shared_facts, "STALE", 0.0)
+    monkeypatch.setattr(shared_facts, "OLDEST", 0.0)
 
     async def act() -> None:
         made, slow = Overviews(settings_of(tmp_path)), _Slow()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -20,7 +21,7 @@ from refnet.context import read_settings
 from refnet.core.errors import RefnetError
 from refnet.core.processes import until
 from refnet.store.run_journal import RunJournal
-from refnet.web import child_process
+from refnet.web import child_process, runs_list
 from refnet.web.answers import MOST_STREAMS, Streams
 from refnet.web.children import Child, Children
 from refnet.web.pages import runs
@@ -260,6 +261,32 @@ def test_the_list_has_every_run_by_source_kind_outcome_origin_and_day_in_pages(
     assert "browser (ann)" in first
     assert "page=2#journal" in page.get("/runs").text
     assert "スケジューラー" in page.get("/runs", headers={"Accept-Language": "ja"}).text
+
+
+def test_the_list_is_read_and_rendered_once_for_all_until_a_file_changes(
+    page: TestClient, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs_list, "FRESH", 600.0)
+    journal, reader = RunJournal(home / "runs"), page.app.state.runs  # type: ignore[attr-defined]
+    page.get("/runs")
+    page.get("/runs")
+    page.get("/runs?kind=drill")
+    last = reader()
+    assert [query for _, query, *_ in last.pages] == ["", "kind=drill"]
+    for change in (journal.begin, journal.end):
+        change(Run("c" * 12, RunKind.PRUNE, "obsidian", datetime.now(UTC), Ended.DONE, 1.0))
+        assert "c" * 12 in page.get("/runs").text
+    put(home, NAME, child_process.STARTED, json.dumps(GOOD))
+    assert NAME in page.get("/runs").text
+    assert reader() is not last
+
+
+def test_a_killed_process_is_seen_although_its_end_changes_no_file(page: TestClient, home: Path) -> None:
+    put(home, NAME, child_process.STARTED, json.dumps(GOOD))
+    with (home / "web" / f"{NAME}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as the child does for as long as it lives
+        assert f'href="/runs/{NAME}"' in page.get("/runs?outcome=running").text
+    assert until(lambda: f'href="/runs/{NAME}"' in page.get("/runs?outcome=lost").text, 30)
 
 
 @pytest.mark.parametrize(

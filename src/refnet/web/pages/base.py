@@ -36,7 +36,7 @@ from refnet.web.answers import SECONDS, threaded, within
 from refnet.web.children import Child, Children, CommandOutput
 from refnet.web.contents import address
 from refnet.web.guard import is_of_another_site
-from refnet.web.shared_facts import Artifacts, LastOverview
+from refnet.web.shared_facts import Artifacts, LastOverview, SharedPages
 
 #: Title of a page → path.
 PAGES = {
@@ -57,7 +57,7 @@ RUNS = "the folder of the runs"
 RunId = Annotated[str, InPath(alias="id")]
 #: Stands for the form token of each session in a page that all share. Nobody sees it, so no name of a file contains it.
 _EACH_TOKEN = secrets.token_hex(32)
-#: The most pages of one overview that are kept.
+#: The most pages of one reading that are kept.
 _MOST_PAGES = 50
 _UNITS = {"d": "日", "h": "時間", "min": "分", "s": "秒"}
 _UNIT = re.compile(r"\b(?:d|h|min|s)\b")
@@ -94,21 +94,28 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> R
     return Response(text(request, template, **values), status, media_type="text/html")
 
 
-async def shared_page(
+async def overview_page(
     request: Request, template: str, values: Callable[[Artifacts], Awaitable[dict[str, Any]]]
 ) -> Response:
-    """Render a page of the last overview once for all sessions; RefnetError if the artifacts cannot be read.
-
-    values: of the template; they depend on the artifacts and the request's path and query alone.
-    """
+    """Render a page of the last overview as `shared_page` does; RefnetError if the artifacts cannot be read."""
     seen: LastOverview = await request.app.state.overviews.latest()
+    return await shared_page(request, template, seen.pages, lambda: values(seen.found()))
+
+
+async def shared_page(
+    request: Request, template: str, pages: SharedPages, values: Callable[[], Awaitable[dict[str, Any]]]
+) -> Response:
+    """Render a page once for all sessions, and keep it in `pages`.
+
+    values: of the template; they depend on what `pages` belongs to and the request's path and query alone.
+    """
     theme = request.cookies.get("refnet_theme", "")
     key = (request.scope["path"], request.url.query, language_of(request), theme if theme in THEMES else "")
-    made = seen.pages.get(key)
+    made = pages.get(key)
     if made is None:
-        made = text(request, template, form_token=_EACH_TOKEN, **await values(seen.found()))
-        if len(seen.pages) < _MOST_PAGES:
-            seen.pages[key] = made
+        made = text(request, template, form_token=_EACH_TOKEN, **await values())
+        if len(pages) < _MOST_PAGES:
+            pages[key] = made
     own = request.app.state.sessions.form_token(request.state.session)
     return Response(made.replace(_EACH_TOKEN, own), media_type="text/html")
 

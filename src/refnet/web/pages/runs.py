@@ -37,10 +37,11 @@ from refnet.web.pages.base import (
     page,
     reading,
     settings_of,
+    shared_page,
     source_of,
     text,
 )
-from refnet.web.runs_list import OUTCOMES, PAGE, RunQuery, listed
+from refnet.web.runs_list import OUTCOMES, PAGE, LastRuns, RunQuery
 
 router = APIRouter(prefix="/runs", include_in_schema=False)
 #: Command that this page starts and stops → beginning of the run's title.
@@ -130,27 +131,33 @@ def _text(value: object) -> str:
 async def runs(request: Request) -> Response:
     """List the runs that pass the filters, newest first, whoever started them."""
     asked, settings = RunQuery.of(request.query_params), settings_of(request)
-    found = await _at_work(request)
-    begin_at = (asked.page - 1) * PAGE
-    passed = [one for one in found["every"] if asked.takes(one, settings.schedule_timezone)]
-    values: dict[str, Any] = {
-        "sources": await reading(request, "the settings", partial(wiring.protected, settings)),
-        "names": sorted({one.one.source for one in found["every"]} - {""}),
-        "kinds": [*RunKind],
-        "outcomes": OUTCOMES,
-        "origins": [*Origin],
-        "shown": passed[begin_at : begin_at + PAGE],
-        "newer": asked.page > 1 and asked.link(asked.page - 1),
-        "older": len(passed) > begin_at + PAGE and asked.link(asked.page + 1),
-        "count": len(passed),
-    }
-    return page(request, "runs.html.j2", **found, **values, asked_for=asked)
+    found = await _last(request)
+
+    async def values() -> dict[str, Any]:
+        begin_at = (asked.page - 1) * PAGE
+        passed = [one for one in found.every if asked.takes(one, settings.schedule_timezone)]
+        return {
+            "last": found,
+            "asked_for": asked,
+            "actions": ACTIONS,
+            "sources": await reading(request, "the settings", partial(wiring.protected, settings)),
+            "names": sorted({one.one.source for one in found.every} - {""}),
+            "kinds": [*RunKind],
+            "outcomes": OUTCOMES,
+            "origins": [*Origin],
+            "shown": passed[begin_at : begin_at + PAGE],
+            "newer": asked.page > 1 and asked.link(asked.page - 1),
+            "older": len(passed) > begin_at + PAGE and asked.link(asked.page + 1),
+            "count": len(passed),
+        }
+
+    return await shared_page(request, "runs.html.j2", found.pages, values)
 
 
 @router.get("/part")
 async def part(request: Request) -> Response:
     """Return the part of the page that changes."""
-    return fragment(request, "runs_part.html.j2", **await _at_work(request))
+    return fragment(request, "runs_part.html.j2", last=await _last(request), actions=ACTIONS)
 
 
 @router.post("")
@@ -239,16 +246,8 @@ class ChildReader:
         return {"run": shown(child), "log": tuple(self._lines), "actions": ACTIONS, "stopped": STOPPED}
 
 
-async def _at_work(request: Request) -> dict[str, Any]:
-    def read() -> dict[str, Any]:
-        journal = request.app.state.journal.history()
-        children = children_of(request).all()
-        active = [child for child in children if child.running]
-        others = [run for run in journal.at_work if run.child not in {child.id for child in active}]
-        every = listed(journal, children)
-        return {"active": active, "others": others, "every": every, "actions": ACTIONS}
-
-    return await reading(request, "the journal of runs", read)
+async def _last(request: Request) -> LastRuns:
+    return await reading(request, "the journal of runs", request.app.state.runs)
 
 
 def _check(settings: Settings, source: str, artifact: str) -> None:

@@ -16,7 +16,7 @@ from refnet.catalog.monitoring_stores import StoreCheck
 from refnet.catalog.remote_state import StoreState
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.settings.stores import StoreSettings
-from refnet.web.pages.base import reading, shared_page
+from refnet.web.pages.base import overview_page, reading
 from refnet.web.shared_facts import Artifacts, CopyPlace
 
 router = APIRouter(include_in_schema=False)
@@ -94,7 +94,7 @@ async def stores_page(
     request: Request, source: str = "", number: Annotated[int, Query(alias="page", ge=1, le=HIGHEST)] = 1
 ) -> Response:
     """Show every store, and one page of artifacts."""
-    return await shared_page(request, "stores.html.j2", partial(_values, request, source, number))
+    return await overview_page(request, "stores.html.j2", partial(_values, request, source, number))
 
 
 async def _values(request: Request, source: str, number: int, found: Artifacts) -> dict[str, Any]:

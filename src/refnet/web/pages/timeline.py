@@ -18,7 +18,7 @@ from refnet.catalog.calendar import Day, Month
 from refnet.catalog.manifest import Entry
 from refnet.catalog.run import Ended, Run, RunKind
 from refnet.catalog.source_name import SourceName
-from refnet.web.pages.base import language_of, reading, shared_page, translated
+from refnet.web.pages.base import language_of, overview_page, reading, translated
 from refnet.web.runs_list import FIRST, LAST, ListedRun, day_of, listed, malformed, parse_day
 from refnet.web.shared_facts import Artifacts
 
@@ -119,7 +119,7 @@ def timeline(found: Artifacts, asked: TimelineQuery) -> Timeline:
 @router.get("/timeline")
 async def timeline_page(request: Request) -> Response:
     """Show the calendar of one source in one store."""
-    return await shared_page(
+    return await overview_page(
         request, "timeline.html.j2", partial(_values, request, TimelineQuery.of(request.query_params))
     )
 
