@@ -167,6 +167,11 @@ class Catalog:
         return {source: entry for source, entry in found.items() if entry}
 
 
+def kept_bytes(entries: Iterable[Entry]) -> int:
+    """Return the size of `entries` on the disk, in bytes; artifacts of equal content share them."""
+    return sum({entry.manifest.sha256: entry.manifest.size for entry in entries}.values())
+
+
 def _ordered(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """`entries`, oldest first.
 

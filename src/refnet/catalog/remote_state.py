@@ -19,7 +19,7 @@ from refnet.catalog.manifest import AHEAD, Entry, Evidence, Level, Manifest, Out
 from refnet.catalog.remote import MOST_COUNTER, Copy, RemoteManifest, Signed
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import Unlisted
-from refnet.catalog.store_sizes import Sizes, sizes, total
+from refnet.catalog.store_sizes import Sizes, first_copies, sizes, total
 from refnet.core import checked
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import some
@@ -246,6 +246,8 @@ class StoreState:
     trouble: RefnetError | None = None
     #: When it was last listed; None: never.
     listed: datetime | None = None
+    #: Piece → until when its lock was extended by this machine.
+    extended: Mapping[str, datetime] = field(default_factory=dict)
 
     @cached_property
     def sizes(self) -> Mapping[str, Sizes]:
@@ -256,6 +258,19 @@ class StoreState:
     def total(self) -> Sizes:
         """What its copies take in all."""
         return total(self.copies, self.sizes)
+
+    @cached_property
+    def _first(self) -> Mapping[str, Copy]:
+        return first_copies(self.copies)
+
+    def locked_until(self, copy: Copy, lock: timedelta) -> datetime:
+        """When the first of the locks of the objects of `copy` ends, of which it needs each.
+
+        That of a piece counts from the first copy here that names it, unless this machine has extended it.
+        """
+        pieces = [one.name for one in copy.document.objects]
+        ends = (self.extended.get(one) or self._first[one].document.sent + lock for one in pieces)
+        return min((copy.document.sent + lock, *ends))
 
     def newest(self, source: SourceName, now: datetime | None = None) -> Copy | None:
         """The newest complete copy of `source`; copies dated after `now` only as a last resort."""

@@ -38,15 +38,25 @@ class Sizes:
         }
 
 
-def sizes(copies: Iterable[Copy]) -> dict[str, Sizes]:
+def first_copies(copies: Iterable[Copy]) -> dict[str, Copy]:
+    """Return piece → the first of `copies` that names it."""
+    found: dict[str, Copy] = {}
+    for copy in _in_order(copies):
+        for piece in copy.document.objects:
+            found.setdefault(piece.name, copy)
+    return found
+
+
+def _in_order(copies: Iterable[Copy]) -> list[Copy]:
+    return sorted(copies, key=lambda one: (one.document.sent, one.document.counter))
+
+
+def sizes(copies: Collection[Copy]) -> dict[str, Sizes]:
     """What `copies`, those of one store, take, by source."""
     by_source: dict[str, list[Copy]] = {}
-    first: dict[str, Copy] = {}  # piece → the first copy that names it
-    for copy in sorted(copies, key=lambda one: (one.document.sent, one.document.counter)):
+    for copy in _in_order(copies):
         by_source.setdefault(str(copy.source), []).append(copy)
-        for piece in copy.document.objects:
-            first.setdefault(piece.name, copy)
-    found = {}
+    found, first = {}, first_copies(copies)
     for source, own in sorted(by_source.items()):
         last = own[-1]
         found[source] = Sizes(

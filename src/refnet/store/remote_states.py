@@ -112,8 +112,11 @@ def _state(one: Watched, contents: Future[RemoteContents], now: datetime) -> Sto
     else:
         with suppress(OSError):  # nothing was sent yet, or a full disk: it is said to be unseen for longer
             (one.home / _LISTED).touch(0o600)
-        unlisted = RemoteRecords(one.home).unaccepted(found.unlisted)
-        return StoreState(one.name, one.sources, found.copies, found.gaps, unlisted, listed=now)
+        records = RemoteRecords(one.home)
+        unlisted, extended = records.unaccepted(found.unlisted), records.locked_until(now)
+        return StoreState(
+            one.name, one.sources, found.copies, found.gaps, unlisted, listed=now, extended=extended
+        )
     listed = None
     with suppress(OSError):
         listed = datetime.fromtimestamp((one.home / _LISTED).stat().st_mtime, UTC)

@@ -22,6 +22,7 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.registry import Collector
 
 from refnet import __version__
+from refnet.catalog.catalog import kept_bytes
 from refnet.catalog.manifest import Entry, Lacks, Level, Outcome, Unprotected
 from refnet.catalog.monitoring import Status
 from refnet.catalog.remote import CopyLevel
@@ -292,11 +293,6 @@ def _bytes(facts: Facts) -> Iterator[Metric]:
         lambda s: min((one.timestamp() for one in previous[s]), default=None),
     )
     yield _gauge("refnet_free_bytes", [((), facts.free_bytes)])
-
-
-def kept_bytes(entries: Iterable[Entry]) -> int:
-    """Return the size of `entries` on the disk, in bytes; artifacts of equal content share them."""
-    return sum({entry.manifest.sha256: entry.manifest.size for entry in entries}.values())
 
 
 def _due(facts: Facts) -> Iterator[Metric]:

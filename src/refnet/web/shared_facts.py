@@ -52,7 +52,8 @@ class CopyPlace:
 
     #: The state of the copy; or `missing` (a required copy), `none`, `unknown` (the store cannot be listed).
     state: str
-    #: The end of the lock against deletion that the store was asked for; None: no lock, or it has ended.
+    #: The end of the lock against deletion that the store was asked for, of the object that is free first; None: no lock, or
+    #: it has ended.
     locked: datetime | None = None
     copy: Copy | None = None
 
@@ -126,7 +127,7 @@ class Artifacts:
     def _place(self, entry: Entry, name: str, state: StoreState) -> CopyPlace:
         if copy := self.copies[name].get(_key(entry)):
             days = self.settings.stores[name].lock
-            until = copy.document.sent + timedelta(days=days) if days else None
+            until = state.locked_until(copy, timedelta(days=days)) if days else None
             return CopyPlace(copy.state, until if until and until > self.facts.now else None, copy)
         if state.trouble:
             return CopyPlace("unknown")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.dashboard import browser
-from tests.remote_copies import LOCAL, NOW, PROOF, document, signed
+from tests.remote_copies import LOCAL, NOW, PROOF, document, shared, signed
 from tests.unit.telemetry.conftest import World
 
 from refnet import settings
@@ -90,6 +90,25 @@ def test_a_lock_is_shown_until_it_ends(tmp_path: Path):
     assert found.places(found.all[0])["cloud"].locked == sent + timedelta(days=30)
     later = Artifacts(found.settings, replace(found.facts, now=sent + timedelta(days=31)))
     assert later.places(later.all[0])["cloud"].locked is None
+
+
+def test_the_lock_of_a_copy_ends_with_that_of_its_oldest_piece_unless_it_was_extended(tmp_path: Path):
+    copies = [Copy(one, (READ,), signed=signed(shared(n, local=one))) for n, one in ((1, LOCAL), (40, NEXT))]
+    found = artifacts(tmp_path, (LOCAL, NEXT), *copies)
+    first, later = (one.document.sent + timedelta(days=30) for one in copies)
+    assert [found.places(one)["cloud"].locked for one in copies] == [first, first]
+    pieces = [one.name for one in copies[0].document.objects]
+    [cloud] = found.facts.stores
+    for extended, ends in ((pieces[:-1], [first, first]), (pieces, [first, later])):
+        cloud = replace(cloud, extended=dict.fromkeys(extended, later + timedelta(days=1)))
+        again = Artifacts(found.settings, replace(found.facts, stores=(cloud,)))
+        assert [again.places(one)["cloud"].locked for one in copies] == ends
+
+
+def test_the_backup_folder_takes_the_bytes_of_equal_artifacts_once(tmp_path: Path):
+    assert "<dd>2 (64.0 MiB)</dd>" in page(artifacts(tmp_path, (LOCAL, NEXT)), "/stores")
+    equal = replace(NEXT, sha256=LOCAL.sha256)
+    assert "<dd>2 (32.0 MiB)</dd>" in page(artifacts(tmp_path, (LOCAL, equal)), "/stores")
 
 
 def test_another_artifact_of_the_same_name_is_not_its_copy(tmp_path: Path):

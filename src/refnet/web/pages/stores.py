@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 
 from refnet.actions.store import can_prune
+from refnet.catalog.catalog import kept_bytes
 from refnet.catalog.manifest import Entry
 from refnet.catalog.monitoring_stores import StoreCheck
 from refnet.catalog.remote_state import StoreState
@@ -113,6 +114,6 @@ async def _values(request: Request, source: str, number: int, found: Artifacts) 
         "before": link(number - 1) if number > 1 else "",
         "after": link(number + 1) if number * ROWS < shown.total else "",
         "own": own,
-        "own_bytes": sum(one.manifest.size for one in found.here.values()),
+        "own_bytes": own.total.stored if own else kept_bytes(found.here.values()),
         "unlisted": own.unlisted if own else found.facts.unlisted,
     }
