@@ -164,7 +164,12 @@ _LINKS = st.sampled_from(
 @fuzzed
 def test_markdown_becomes_harmless_html(text: str, path: str) -> None:
     text = text.encode("utf-8", "replace").decode()
-    html = rendered(text, path, lambda inner: address("notes", "a", "/file", path=inner))
+    html = rendered(
+        text,
+        path,
+        lambda inner: address("notes", "a", "/file", path=inner),
+        lambda names: dict.fromkeys(names, path),
+    )
     found = _Tags(html)
     assert found.tags <= _TAGS
     for name, value in found.attributes:
@@ -178,7 +183,7 @@ def test_markdown_becomes_harmless_html(text: str, path: str) -> None:
 @example("a.png", b"\x89PNG\r\n\x1a\n<script>")
 @fuzzed
 def test_every_file_is_shown_as_text_or_an_image_or_not(path: str, data: bytes) -> None:
-    shown = outcome(lambda: view(path, data, lambda inner: "/" + inner), longest=ECHO)
+    shown = outcome(lambda: view(path, data, lambda inner: "/" + inner, lambda _: {}), longest=ECHO)
     assert shown is not None
     assert re.match(r"(data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]*)?\Z", shown.image)
     assert all(one.isprintable() or one in "\t\n" for one in shown.text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -28,13 +28,15 @@ _NOTES = (".md", ".markdown")
 #: The YAML at the head of a note.
 _HEAD = re.compile(r"---\n(.*?\n)---\n", re.DOTALL)
 _HEADING = re.compile("h[1-6]")
-#: A link of Obsidian to a path from the top of the vault: the path, and the text instead of it. And a comment of Obsidian.
+#: A link of Obsidian: the path from the top of the vault, or a name; and the text instead of it. And a comment of Obsidian.
 _WIKI = re.compile(r"\[\[([^\[\]|#^]{1,1000}+)(?:[#^][^\[\]|]{0,1000}+)?(?:\|([^\[\]]{1,1000}+))?\]\]")
 _COMMENT = re.compile(r"%%[^%]*%%")
 _EXTENSION = re.compile(r"\.[A-Za-z]{2,6}$")
 _OUTSIDE = frozenset({"http", "https", "mailto"})
 #: Path of a file in the artifact → the address of its page.
 Address = Callable[[str], str]
+#: Names of files → name → path, of those that one file of the artifact alone has.
+Find = Callable[[Collection[str]], Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class FileView:
     cut: int = 0
 
 
-def view(path: str, data: bytes, address: Address, *, as_text: bool = False) -> FileView:
+def view(path: str, data: bytes, address: Address, find: Find, *, as_text: bool = False) -> FileView:
     """Return what is shown of the file `path` with the content `data`. as_text: Markdown is not rendered."""
     if kind := _image(data):
         return FileView(image=f"data:image/{kind};base64,{base64.b64encode(data).decode()}")
@@ -64,7 +66,7 @@ def view(path: str, data: bytes, address: Address, *, as_text: bool = False) -> 
     if path.lower().endswith(_NOTES) and not as_text and len(data) <= MARKDOWN:
         head = _HEAD.match(text)
         body = text[head.end() :] if head else text
-        return FileView(_plain(head[1] if head else ""), rendered(body, path, address))
+        return FileView(_plain(head[1] if head else ""), rendered(body, path, address, find))
     return FileView(_plain(text), cut=max(0, len(data) - TEXT))
 
 
@@ -79,8 +81,17 @@ def _image(data: bytes) -> str:
     return next((kind for start, kind in _IMAGES.items() if data.startswith(start)), "")
 
 
-def rendered(text: str, path: str, address: Address) -> Markup:
+def rendered(text: str, path: str, address: Address, find: Find) -> Markup:
     """Render the Markdown `text` of the file `path` to HTML without scripts, images, and headings of the first two levels."""
+    names = {named for found in _WIKI.finditer(text) if "/" not in (named := _named(found))}
+    places = find(names) if names else {}
+
+    def target(href: str) -> str:
+        return _target(href, path, address)
+
+    def wiki(named: str) -> str:
+        return _inner("", named if "/" in named else places.get(named, ""), address)
+
     made = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     tokens = made.parse(text)
     for token in tokens:
@@ -89,32 +100,39 @@ def rendered(text: str, path: str, address: Address) -> Markup:
             token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
         if token.children:
             hidden = _COMMENT.fullmatch(token.content)
-            token.children = [] if hidden else _linked(token.children, path, address)
+            token.children = [] if hidden else _linked(token.children, target, wiki)
     return Markup(made.renderer.render(tokens, made.options, {}))  # noqa: S704  # the library escapes
 
 
-def _linked(tokens: list[Token], path: str, address: Address) -> list[Token]:
-    """Return the tokens of a line with links that lead inside or to the web; an image is its description."""
+def _linked(tokens: list[Token], target: Address, wiki: Address) -> list[Token]:
+    """Return the tokens of a line with links that lead inside or to the web; an image is its description.
+
+    target, wiki: return where a link of Markdown, and one of Obsidian, leads; "": nowhere.
+    """
     for token in tokens:
         if token.type == "link_open":
-            target = _target(str(token.attrGet("href") or ""), path, address)
-            token.attrs = {"href": target, "rel": "noreferrer"} if target else {}
+            place = target(str(token.attrGet("href") or ""))
+            token.attrs = {"href": place, "rel": "noreferrer"} if place else {}
         elif token.type == "image":
             token.type, token.tag, token.attrs, token.children = "text", "", {}, None
             token.content = f"[{token.content}]"
     depth, found = 0, list[Token]()
     for token in tokens:
         depth += token.nesting if token.type.startswith("link_") else 0
-        found += _wiki(token, address) if token.type == "text" and not depth else [token]
+        found += _wiki(token, wiki) if token.type == "text" and not depth else [token]
     return found
 
 
-def _wiki(token: Token, address: Address) -> Iterator[Token]:
-    """Yield the text of `token`, and what its links of Obsidian are in HTML; one without a folder may lead anywhere, and stays."""
+def _named(link: re.Match[str]) -> str:
+    """Return the name of the file that a link of Obsidian names."""
+    return link[1] if _EXTENSION.search(link[1]) else f"{link[1]}.md"
+
+
+def _wiki(token: Token, wiki: Address) -> Iterator[Token]:
+    """Yield the text of `token`, and what its links of Obsidian are in HTML; one that leads nowhere stays text."""
     end, text = 0, token.content
     for found in _WIKI.finditer(text):
-        named = found[1] if _EXTENSION.search(found[1]) else f"{found[1]}.md"
-        if "/" in named and (target := _inner("", named, address)):
+        if target := wiki(_named(found)):
             yield Token("text", "", 0, content=text[end : found.start()])
             yield Token("link_open", "a", 1, attrs={"href": target, "rel": "noreferrer"})
             yield Token("text", "", 0, content=found[2] or found[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -182,10 +183,14 @@ def test_a_timeline_that_begins_last_month_leads_to_this_month(tmp_path: Path):
     assert "Newer" not in page(found, "/timeline", month="2026-11")
 
 
+def nowhere(_names: Collection[str]) -> dict[str, str]:
+    return {}
+
+
 def test_a_long_text_in_another_encoding_is_not_shown_without_its_letters():
     latin = "caf\u00e9\n".encode("latin-1") * TEXT
-    assert view("a.txt", latin, str).nothing == "binary"
-    cut = view("a.txt", ("\ufeff" + "\u3042" * TEXT).encode(), str)  # a letter of three bytes is cut
+    assert view("a.txt", latin, str, nowhere).nothing == "binary"
+    cut = view("a.txt", ("\ufeff" + "\u3042" * TEXT).encode(), str, nowhere)  # a letter of three bytes is cut
     assert (set(cut.text), cut.cut) == ({"\u3042"}, 2 * TEXT + 3)
 
 
@@ -199,6 +204,10 @@ def test_a_long_text_in_another_encoding_is_not_shown_without_its_letters():
         ("[[x/y.canvas#top]]", '<p><a href="@x/y.canvas" rel="noreferrer">x/y.canvas</a></p>'),
         ("[[anywhere|a]] [[../../etc/passwd]]", "<p>[[anywhere|a]] [[../../etc/passwd]]</p>"),
         (
+            "[[One#Part|the one]] and [[pic.png]]",
+            '<p><a href="@deep/One.md" rel="noreferrer">the one</a> and [[pic.png]]</p>',
+        ),
+        (
             "`[[x/y]]` [a [[x/y]]](b.md)",
             '<p><code>[[x/y]]</code> <a href="@in/b.md" rel="noreferrer">a [[x/y]]</a></p>',
         ),
@@ -206,7 +215,10 @@ def test_a_long_text_in_another_encoding_is_not_shown_without_its_letters():
     ],
 )
 def test_links_of_obsidian_lead_to_files_of_the_artifact_and_its_comments_are_hidden(note: str, html: str):
-    assert view("in/a.md", note.encode(), lambda inner: f"@{inner}").rendered == html + "\n"
+    def find(names: Collection[str]) -> dict[str, str]:
+        return {"One.md": "deep/One.md"} if "One.md" in names else {}
+
+    assert view("in/a.md", note.encode(), lambda inner: f"@{inner}", find).rendered == html + "\n"
 
 
 def test_a_loss_costs_the_age_of_an_artifact_that_is_newer_than_the_received_wal(tmp_path: Path):

@@ -11,7 +11,7 @@ import os
 import re
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -144,20 +144,35 @@ class FileNames:
         shown = (self._entry(one) for one in found[first : first + most])
         return FolderPage(tuple(shown), len(found), len(sizes), sum(sizes))
 
+    def only(self, names: Collection[str]) -> dict[str, str]:
+        """Return name → path of those of `names` that one file alone has, in any case; ArchiveError as for `page`."""
+        wanted, found = {*map(_folded, names)}, dict[str, list[int]]()
+        for at, path in enumerate(self._paths):
+            name = path[path.rfind(b"/") + 1 :]
+            folded = name.lower().decode() if name.isascii() else _folded(os.fsdecode(name))
+            if folded in wanted and self._sizes[at] >= 0:
+                found.setdefault(folded, []).append(at)
+        one = {name: places[0] for name, places in found.items() if len(places) == 1}
+        return {name: self._entry(one[key]).path for name in names if (key := _folded(name)) in one}
+
     def _found(self, text: str) -> list[int]:
         if text.isascii():
             wanted = text.lower().encode()
             return [at for at, one in enumerate(self._paths) if wanted in one.lower()]
-        folded = composed(text).casefold()
+        folded = _folded(text)
         return [
             at
             for at, one in enumerate(self._paths)
-            if not one.isascii() and folded in composed(os.fsdecode(one)).casefold()
+            if not one.isascii() and folded in _folded(os.fsdecode(one))
         ]
 
     def _entry(self, at: int) -> Shown:
         size = self._sizes[at]
         return _shown(self._paths[at], min(size, 0), int(size >= 0), max(size, 0))
+
+
+def _folded(text: str) -> str:
+    return composed(text).casefold()
 
 
 def _name(found: bytes) -> bytes:

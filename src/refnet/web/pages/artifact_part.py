@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -20,16 +20,18 @@ from weakref import WeakSet
 from fastapi import APIRouter, Request, Response
 
 from refnet import wiring
+from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.manifest import Entry
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
 from refnet.core.member_names import show
 from refnet.sources.folder.browsing import entry_of
+from refnet.sources.folder.files_artifact import archive_errors
 from refnet.sources.folder.listing import FileKind, Listed
 from refnet.web.answers import threaded, within
 from refnet.web.child_process import last_error, printed
-from refnet.web.contents import Part, address
+from refnet.web.contents import Part, address, contents_of
 from refnet.web.file_view import LARGEST, FileView, view
 from refnet.web.pages.artifact import MOST, Download, listed, tables_in
 from refnet.web.pages.base import children_of, form, fragment, own_site, page, reading
@@ -107,7 +109,8 @@ async def file_page(request: Request, source: str, name: str) -> Response:
     shown, trouble = FileView(), None
     if one.kind is FileKind.FILE:
         try:
-            shown = await _content(request, entry, one, as_text=request.query_params.get("as") == "text")
+            opened = wiring.store(found.settings).artifact(entry)
+            shown = await _content(request, opened, one, as_text=request.query_params.get("as") == "text")
         except RefnetError as error:
             trouble = error
     history = await _history(request, entry, asked) if request.query_params.get("versions") == "yes" else None
@@ -230,22 +233,26 @@ def _argument(path: str) -> str:
     )
 
 
-async def _content(request: Request, entry: Entry, one: Listed, *, as_text: bool) -> FileView:
+async def _content(request: Request, artifact: OpenArtifact, one: Listed, *, as_text: bool) -> FileView:
     """Return what is shown of the file `one`."""
     if one.size > LARGEST:
         return FileView(nothing="large")
     own_site(request)
-    words = ("cat", "--binary", "--", entry.name, _argument(one.path))
+    words = ("cat", "--binary", "--", artifact.name, _argument(one.path))
     ended = await children_of(request).raw(words, most=LARGEST, seconds=SECONDS)
     if ended.code != Exit.DONE:
-        unreadable = ("it cannot be read", f"Verify the artifact: refnet verify {entry.name}")
+        unreadable = ("it cannot be read", f"Verify the artifact: refnet verify {artifact.name}")
         raise RefnetError(*(last_error(ended.messages) or unreadable))
 
     def inside(path: str) -> str:
-        return address(entry.source, entry.name, "/file", path=path)
+        return address(artifact.source, artifact.name, "/file", path=path)
+
+    def find(names: Collection[str]) -> Mapping[str, str]:
+        with archive_errors(artifact.name):
+            return contents_of(request).names(artifact).only(names)
 
     return await reading(
-        request, show(one.path), lambda: view(one.path, ended.output, inside, as_text=as_text)
+        request, show(one.path), lambda: view(one.path, ended.output, inside, find, as_text=as_text)
     )
 
 

@@ -95,6 +95,17 @@ def test_a_search_says_how_many_files_and_bytes_it_found(names: FileNames) -> No
     assert (page.total, page.files, page.size, len(page.lines)) == (7, 4, 351, 2)
 
 
+def test_a_name_without_a_folder_is_the_one_file_that_has_it(names: FileNames) -> None:
+    asked = ["Z.TXT", "がく.md", "a.jpg", "2020", "link", "z.md", ".", ""]
+    assert names.only(asked) == {
+        "Z.TXT": "photos/z.txt",
+        "がく.md": _DECOMPOSED,
+        "a.jpg": "photos/2020/A.jpg",
+    }
+    again = FileNames([_FILES.to_json().replace(b'"path":"photos2.txt"', b'"path":"memo/Z.txt"')])
+    assert again.only(["z.txt"]) == {}
+
+
 def test_an_empty_list_is_an_empty_folder() -> None:
     assert shown(FileNames([FileList(()).to_json()]).page("", 0, 10)) == []
 
