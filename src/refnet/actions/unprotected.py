@@ -126,17 +126,29 @@ def check(settings: Settings) -> Iterator[CheckLine]:
 def _unnamed(settings: Settings, what: str) -> Iterator[CheckLine]:
     """Report RefNet's own server and the vault of `refnet notes` if the settings name only other sources."""
     left = {*STANDARD} - wiring.configured(settings) - settings.left_out
-    paths = {os.path.realpath(one.path) for one in settings.sources.values() if one.path}
     from refnet.local_postgres import has_own_server
 
     if SourceName.DATABASE in left and has_own_server(settings):
         hint = 'Set database_url = "own" to back it up, or "none" if that is intended.'
         yield warning(what, "the database of RefNet's own server", hint)
     vault = settings.vault_dir
-    if SourceName.OBSIDIAN in left and vault.exists() and os.path.realpath(vault) not in paths:
+    if SourceName.OBSIDIAN in left and vault.exists() and unprotected_vault(settings):
         yield warning(
             what, f"the vault {vault}", f'Set vault_dir = "{vault}", or "none" if that is intended.'
         )
+
+
+def unprotected_vault(settings: Settings) -> str:
+    """Return why no source contains the vault of `refnet notes`; "" if one does."""
+    if settings.defaults_to(SourceName.OBSIDIAN):
+        return ""
+    vault = Path(os.path.realpath(settings.vault_dir))
+    paths = (os.path.realpath(one.path) for one in settings.sources.values() if one.path)
+    if any(vault.is_relative_to(path) for path in paths):
+        return ""
+    return (
+        "vault_dir is none" if SourceName.OBSIDIAN in settings.left_out else "the settings name other sources"
+    )
 
 
 def _settings_file(settings: Settings, what: str) -> Iterator[CheckLine]:

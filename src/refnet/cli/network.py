@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refnet import servers
+from refnet.actions.unprotected import unprotected_vault
 from refnet.cli import options
 from refnet.cli.command import Commands
-from refnet.cli.context import current_settings, print_json, progress, would
+from refnet.cli.context import current_settings, note, print_json, progress, would
 from refnet.cli.output import output
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained
@@ -214,6 +215,9 @@ def notes(
         done = write_vault(
             target, settings.vault_dir, shown, plan=plan, stubs=stubs, cache=settings.home / "cache"
         )
+    if why := unprotected_vault(settings):
+        vault = settings.vault_dir
+        note(f'{vault} is not backed up, as {why}: vault_dir = "{vault}" makes it a source')
     acts_on = ActsOn.of(settings)
     if as_json:
         more = {"pdfs": asdict(fetched)} if fetched else {}

@@ -48,6 +48,29 @@ def test_migrate_says_what_it_did_and_then_that_nothing_was_to_do(database: Targ
     assert told == {"database": database.name, "before": "0005", "after": "0005"}
 
 
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ("", ""),
+        ('vault_dir = "{home}/vault"\n', ""),
+        ('vault_dir = "none"\n', "vault_dir is none"),
+        ('[folders.papers]\npath = "{home}/papers"\n', "the settings name other sources"),
+        ('[folders.mine]\npath = "{home}/vault"\n', ""),
+    ],
+)
+def test_notes_say_if_no_backup_contains_them(
+    database: Target, tmp_path: Path, settings: str, why: str
+) -> None:
+    refnet(database, tmp_path, "network", "migrate")
+    (tmp_path / "refnet.toml").write_text(settings.format(home=tmp_path))
+    (tmp_path / "refnet.toml").chmod(0o600)
+    done = refnet(database, tmp_path, "notes")
+    assert done.returncode == 0
+    vault = tmp_path / "vault"
+    said = f'refnet: note: {vault} is not backed up, as {why}: vault_dir = "{vault}" makes it a source\n'
+    assert done.stderr == (said if why else "")
+
+
 def test_import_cora_migrates_and_counts(database: Target, tmp_path: Path) -> None:
     (tmp_path / "graph.cites").write_text("1\t2\n1\t3\n")
     done = refnet(database, tmp_path, "import", "cora", "graph.cites", "--json")
