@@ -177,6 +177,23 @@ def test_a_day_without_a_copy_in_a_store_names_the_artifact_in_the_backup_folder
     assert "does not reach back" not in said
 
 
+def test_the_reasons_of_an_artifact_are_japanese_on_its_japanese_page(tmp_path: Path):
+    found = artifacts(
+        tmp_path, (replace(LOCAL, unchecked=("the rows of 3 foreign tables live on other servers",)),)
+    )
+    reasons = ("bytes of the file: their SHA-256 differs from the manifest's",)
+    bad = replace(found.all[0], evidence=(replace(FAILED, reasons=reasons),))
+    found = Artifacts(found.settings, replace(found.facts, catalog=Catalog.of((bad,))))
+    with browser(found.settings, Accept_Language="ja") as client:
+        client.app.state.overviews = Still(found)  # type: ignore[attr-defined]
+        said = client.get(f"/artifacts/database/{LOCAL.name}").text
+    assert (
+        said.count("ファイルの内容: SHA-256 がマニフェストと異なります") == 2
+    )  # as a note, and in the evidence
+    assert "未確認: 外部テーブル 3 個の行はほかのサーバーにあります" in said
+    assert "SHA-256 differs" not in said
+
+
 def test_a_timeline_that_begins_last_month_leads_to_this_month(tmp_path: Path):
     found = artifacts(tmp_path, (LOCAL, NEXT))
     assert "month=2026-11" in page(found, "/timeline", month="2026-10")

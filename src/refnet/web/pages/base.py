@@ -73,7 +73,7 @@ _DURATION = re.compile(
     r"(?:under )?[0-9.]{1,12} (?:d|h|min|s)(?: [0-9]{1,4} (?:h|min|s))?(?: ahead)?", re.ASCII
 )
 #: Limits of what is translated: characters of a text, and texts within a text.
-_LONGEST_SAYING, _DEEPEST = 2000, 3
+_LONGEST_SAYING, _DEEPEST = 2000, 4
 _Result = TypeVar("_Result")
 
 
@@ -286,6 +286,9 @@ def said(text: str, language: str, depth: int = 0) -> str:
                 return japanese_text.format(**dict(zip(names, values, strict=True)))
         if each:
             return "。".join(each)
+        what, colon, why = text.partition(": ")  # what a check is about, and why it did not pass
+        if colon:
+            return f"{said(what, language, depth + 1)}: {said(why, language, depth + 1)}"
     return text
 
 
