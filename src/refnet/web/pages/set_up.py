@@ -122,7 +122,7 @@ async def set_up(request: Request, written: str = "") -> Response:
     """List what can be changed here, and the lines for what cannot."""
     problem, file = None, None
     try:
-        file = await reading(request, _FILE, partial(SettingsFile.read, settings_of(request)))
+        file = await _file(request)
     except RefnetError as error:
         problem = error
     settings = file.found.settings if file else settings_of(request)
@@ -132,6 +132,10 @@ async def set_up(request: Request, written: str = "") -> Response:
         settings=settings, lines=LINES, own=_lines_of_defaults(settings), written=bool(written and file),
         kept=settings_of(request).home / LAST_VERSION,
     )  # fmt: skip
+
+
+async def _file(request: Request) -> SettingsFile:
+    return await reading(request, _FILE, partial(SettingsFile.read, settings_of(request)))
 
 
 def _lines_of_defaults(settings: Settings) -> str:
@@ -162,7 +166,7 @@ def _subjects(settings: Settings) -> list[tuple[Subject, str, Any]]:
 @router.get("/edit")
 async def edit(request: Request, table: str = "", name: str = "") -> Response:
     """Show the form of a source, a store or of what belongs to none; of a new one also its place."""
-    file = await reading(request, _FILE, partial(SettingsFile.read, settings_of(request)))
+    file = await _file(request)
     about = subject(file.found.settings, table, name)
     return await _form(request, file, about, {})
 
@@ -202,7 +206,7 @@ async def write(request: Request) -> Response:
 @router.post("/test-message")
 async def test_message(request: Request) -> Response:
     """Start `refnet notify`; RefnetError (USAGE) if no service is set."""
-    file = await reading(request, _FILE, partial(SettingsFile.read, settings_of(request)))
+    file = await _file(request)
     if not file.found.settings.notify_urls:
         raise RefnetError("notify.urls is not set", "/settings/set-up shows the lines to add.", Exit.USAGE)
     return await begin_run(
@@ -214,7 +218,7 @@ async def _drafted(
     request: Request, given: Mapping[str, str]
 ) -> tuple[SettingsFile, Subject, Draft | Response]:
     """The draft of a form; or the form again with what is wrong: 400, or 409 if the file has changed meanwhile."""
-    file = await reading(request, _FILE, partial(SettingsFile.read, settings_of(request)))
+    file = await _file(request)
     about = subject(file.found.settings, given.get("table", ""), given.get("name", ""))
     texts = {key: text for key, text in given.items() if key not in _ABOUT}
     if given.get("version") != file.version:

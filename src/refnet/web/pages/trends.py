@@ -14,11 +14,10 @@ from refnet.catalog.cluster_base import facts_of
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.trends import Night, Point
-from refnet.core.errors import Exit, RefnetError
-from refnet.core.formatting import plain
 from refnet.telemetry.facts import is_proof
 from refnet.web.pages.base import language_of, page, reading, translated
 from refnet.web.pages.timeline import chart, named, size_chart
+from refnet.web.runs_list import malformed
 from refnet.web.shared_facts import Artifacts, artifacts
 
 router = APIRouter(include_in_schema=False)
@@ -71,10 +70,7 @@ def read(found: Artifacts, name: str) -> Trends:
     facts = found.facts
     source = next((one for one in found.sources if name in {"", one}), None)
     if name and source is None:
-        known = ", ".join(found.sources) or "none"
-        raise RefnetError(
-            f"source: {plain(name[:80])!r} cannot be shown", f"The sources are: {known}.", Exit.USAGE
-        )
+        raise malformed("source", name, f"The sources are: {', '.join(found.sources) or 'none'}.")
     entries = [one for one in facts.own.of_source(source) if one.complete][-CHARTED:] if source else []
     proofs = {
         (line.at, line.seconds) for one in entries for line in (*one.earlier, *one.evidence) if is_proof(line)
