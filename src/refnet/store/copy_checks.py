@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from secrets import SystemRandom
+from typing import TypeVar
 
 from refnet.catalog.artifact import Progress
 from refnet.catalog.manifest import Evidence, Level, Outcome
@@ -25,6 +26,7 @@ OLDER_BYTES = 1 << 30
 _ONCE_IN = READ_BACK_WITHIN - timedelta(days=2)
 #: Pieces that are fetched at once, each of 16 MiB.
 _AT_ONCE = 3
+_Item = TypeVar("_Item")
 
 
 def fetch_back(
@@ -144,8 +146,13 @@ def sample_back(
             lost.add(doubtful[0].name)  # that damages each copy that names it
             found.append(_recorded(store, copy, now(), 0.0, damage))
     sound = [one for one in sound if not lost & {piece.name for piece in one.document.objects}]
-    for copy in random.sample(sound, min(most, len(sound))):
-        if damage := _compare(store, copy, [random.choice(copy.document.objects)], lambda _: None):
+    damages = dict[str, _Damage | None]()
+
+    def look(copy: Copy) -> None:
+        damages[copy.object] = _compare(store, copy, [random.choice(copy.document.objects)], lambda _: None)
+
+    for copy, _ in compared(random.sample(sound, min(most, len(sound))), look):
+        if damage := damages.get(copy.object):
             found.append(_recorded(store, copy, now(), 0.0, damage))
     return tuple(found)
 
@@ -196,23 +203,23 @@ def _is_there(store: RemoteStore, copy: Copy) -> bool:
         return False
 
 
-def compared(pieces: Iterable[Piece], check: Callable[[Piece], None]) -> Iterator[tuple[Piece, str]]:
-    """Check each piece, some at once; yield it in order with "", or why it is damaged. `check`: RefnetError (DAMAGED)."""
-    begun: deque[tuple[Piece, Future[None]]] = deque()
+def compared(items: Iterable[_Item], check: Callable[[_Item], None]) -> Iterator[tuple[_Item, str]]:
+    """Check each piece or copy, some at once; yield it in order with "", or why it is damaged. `check`: RefnetError (DAMAGED)."""
+    begun: deque[tuple[_Item, Future[None]]] = deque()
 
-    def ended() -> tuple[Piece, str]:
-        piece, future = begun.popleft()
+    def ended() -> tuple[_Item, str]:
+        item, future = begun.popleft()
         try:
             future.result()
         except RefnetError as error:
             if error.code is not Exit.DAMAGED:
                 raise
-            return piece, error.message
-        return piece, ""
+            return item, error.message
+        return item, ""
 
-    for piece in pieces:
+    for item in items:
         if len(begun) >= _AT_ONCE:
             yield ended()
-        begun.append((piece, in_background(check, piece)))
+        begun.append((item, in_background(check, item)))
     while begun:
         yield ended()

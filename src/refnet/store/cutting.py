@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from concurrent.futures import wait
 from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO
 
 from refnet.catalog.remote import PIECE_BYTES
+from refnet.store.buckets.bucket import in_background
 
 #: The header of each member that RefNet writes: no name, no time.
 _MEMBER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
@@ -27,7 +29,8 @@ _LONG = 1 << 20
 _CHOSEN = 8
 #: A piece has at least so many bytes, but for the last one of a copy, and on average about twice as many.
 _LEAST_PIECE = 4 << 20
-_BUFFER = 3 * _MOST_BLOCK
+#: Bytes that are read at once.
+_BUFFER = 2 * _MOST_BLOCK
 _HASH = 16
 
 
@@ -48,29 +51,45 @@ class Cutting:
         return hmac.digest(self.key, data, "sha256")[:_HASH]
 
     def blocks(
-        self, reader: BinaryIO, follow: Callable[[memoryview], object] = lambda _read: None
-    ) -> Iterator[memoryview]:
-        """Cut everything that is read from `reader`; a block is valid until the next one.
+        self,
+        reader: BinaryIO,
+        follow: Callable[[memoryview], object] = lambda _read: None,
+        likely: Callable[[bytes], tuple[bytes, int]] = lambda _hash: (b"", 0),
+    ) -> Generator[tuple[memoryview, bytes], None, None]:
+        """Cut everything that is read from `reader`; yield each block, valid until the next one, with its hash.
 
-        follow: gets what was read, in order; its bytes stay as they are until the next call has returned.
+        A thread reads ahead: who closes `reader` early closes this generator first.
+
+        Args:
+            follow: gets what was read, in order, in that thread.
+            likely: hash and length of the block that followed one with the given hash in an earlier artifact. Where it
+                follows again, no place of a cut is searched.
         """
-        buffer, spare, at, have, ended = bytearray(_BUFFER), bytearray(_BUFFER), 0, 0, False
-        view = memoryview(buffer)
-        while True:
-            if not ended and have - at < _MOST_BLOCK + len(_MEMBER):
-                spare[: have - at] = view[at:have]
-                buffer, spare, view = spare, buffer, memoryview(spare)
-                at, have = 0, have - at
-                begin = have
-                while not ended and have < len(buffer):
-                    read = reader.readinto(view[have:])  # type: ignore[attr-defined]
-                    have, ended = have + read, not read
-                follow(view[begin:have])
-            if at == have:
-                return
-            end = self._end(buffer, at, have)
-            yield view[at:end]
-            at = end
+        room = _MOST_BLOCK + len(_MEMBER)
+        buffer, spare = bytearray(room + _BUFFER), bytearray(room + _BUFFER)
+        at = have = room
+        expected, length, ended = b"", 0, False
+        ahead = in_background(_fill, memoryview(spare)[room:], reader, follow)
+        try:
+            while True:
+                while not ended and have - at < room:
+                    read, left = ahead.result(), have - at
+                    spare[room - left : room] = memoryview(buffer)[at:have]
+                    buffer, spare = spare, buffer
+                    at, have, ended = room - left, room + read, read < _BUFFER
+                    if not ended:
+                        ahead = in_background(_fill, memoryview(spare)[room:], reader, follow)
+                if at == have:
+                    return
+                block = memoryview(buffer)[at : min(at + length, have)]
+                if not length or (found := self.hash(block)) != expected:
+                    block = memoryview(buffer)[at : self._end(buffer, at, have)]
+                    found = self.hash(block)
+                yield block, found
+                at += len(block)
+                expected, length = likely(found)
+        finally:
+            wait([ahead])
 
     def _end(self, data: bytearray, at: int, have: int) -> int:
         """End of the block that begins at `at`; `data` is read up to `have`."""
@@ -110,6 +129,15 @@ class Cutting:
         """Whether a piece of `size` bytes ends with its last block, of `length` bytes and the hash `hash_`."""
         chance = min(length, _LEAST_PIECE) / _LEAST_PIECE
         return size >= _LEAST_PIECE and int.from_bytes(hash_[:4], "big") < chance * (1 << 32)
+
+
+def _fill(into: memoryview, reader: BinaryIO, follow: Callable[[memoryview], object]) -> int:
+    """Read until `into` is full, or `reader` ends; return how many bytes there are, which `follow` got too."""
+    size = 0
+    while size < len(into) and (read := reader.readinto(into[size:])):  # type: ignore[attr-defined]
+        size += read
+    follow(into[:size])
+    return size
 
 
 def fits(size: int, length: int) -> bool:

@@ -8,7 +8,9 @@ import secrets
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from threading import Lock
 from typing import BinaryIO
 
@@ -84,29 +86,6 @@ class Content:
     list_coding: int = 0
 
 
-class _Digested:
-    """SHA-256 and size of what is read, computed in a thread while it is cut."""
-
-    def __init__(self) -> None:
-        self._sha = hashlib.sha256()
-        self._running: Future[None] | None = None
-        self.size = 0
-
-    def update(self, read: memoryview) -> None:
-        """Add what was read; return when what came before is digested."""
-        self._done()
-        self.size += len(read)
-        self._running = in_background(self._sha.update, read)
-
-    def hexdigest(self) -> str:
-        self._done()
-        return self._sha.hexdigest()
-
-    def _done(self) -> None:
-        if self._running:
-            self._running.result()
-
-
 class PieceSender:
     """Sends the pieces of one copy."""
 
@@ -121,6 +100,8 @@ class PieceSender:
         #: By hash: blocks in the store, and those pieces by name.
         self._stored: Mapping[bytes, Place] = {}
         self._usable: Mapping[str, Piece] = {}
+        #: By hash: the hash of the block that followed it in an earlier artifact.
+        self._next: Mapping[bytes, bytes] = {}
         #: By hash: the blocks of the copy.
         self._blocks: dict[bytes, Range] = {}
         #: The pieces of the copy, by number; None: it is being filled or sent.
@@ -141,7 +122,7 @@ class PieceSender:
 
     def share(self, usable: Mapping[str, Piece], stored: Mapping[bytes, Place]) -> None:
         """Let the copy share the pieces `usable` (by name) in the store; `stored`: the blocks in them, by hash."""
-        self._usable, self._stored = usable, stored
+        self._usable, self._stored, self._next = usable, stored, dict(pairwise(stored))
         self._known = {name.hash: one for one in usable.values() if (name := SharedName.read(one.name))}
 
     def send(self, manifest: Manifest, artifact: OpenArtifact) -> Content:
@@ -155,10 +136,17 @@ class PieceSender:
 
     def _send_artifact(self, manifest: Manifest, reader: BinaryIO) -> tuple[Range, ...]:
         self._done, self._total = 0, manifest.size
-        read = _Digested()
-        found = self._ranges(self._cutting.blocks(reader, read.update))
+        sha, size = hashlib.sha256(), 0
+
+        def digest(read: memoryview) -> None:
+            nonlocal size
+            sha.update(read)
+            size += len(read)
+
+        with closing(self._cutting.blocks(reader, digest, self._likely)) as blocks:
+            found = self._ranges(blocks)
         self._wait(0)
-        if (read.hexdigest(), read.size) != (manifest.sha256, manifest.size):
+        if (sha.hexdigest(), size) != (manifest.sha256, manifest.size):
             self._journal.remove()
             raise RefnetError(
                 f"{manifest.name} is damaged: its bytes do not match its manifest",
@@ -204,11 +192,16 @@ class PieceSender:
             if (piece := pieces[one.piece])
         }
 
-    def _ranges(self, blocks: Iterable[memoryview]) -> tuple[Range, ...]:
-        """Begin to send `blocks`, but for those in the store, and return their ranges."""
+    def _likely(self, hash_: bytes) -> tuple[bytes, int]:
+        """Hash and length of the block that followed the one with that hash in an earlier artifact; its length is 0 if none did."""
+        following = self._next.get(hash_, b"")
+        return following, self._stored[following].length if following else 0
+
+    def _ranges(self, blocks: Iterable[tuple[memoryview, bytes]]) -> tuple[Range, ...]:
+        """Begin to send blocks, given with their hashes, but for those in the store; return their ranges."""
         found: list[Range] = []
-        for block in blocks:
-            one = self._placed(self._cutting.hash(block), block, reuse=len(found) < MOST_RANGES // 4)
+        for block, hash_ in blocks:
+            one = self._placed(hash_, block, reuse=len(found) < MOST_RANGES // 4)
             last = found[-1] if found else None
             if last and last.piece == one.piece and last.start + last.length == one.start:
                 found[-1] = last._replace(length=last.length + one.length)

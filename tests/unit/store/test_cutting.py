@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import random
 import zlib
 from collections.abc import Iterable
+from contextlib import closing
+from itertools import pairwise
 from typing import BinaryIO, cast
 
 import pytest
@@ -43,7 +46,7 @@ class _Slow(io.RawIOBase):
 
 def _blocks(data: bytes, *sizes: int, by: Cutting = KEY) -> list[bytes]:
     reader = cast(BinaryIO, _Slow(data, *sizes)) if sizes else io.BytesIO(data)
-    return [bytes(one) for one in by.blocks(reader)]
+    return [bytes(one) for one, _ in by.blocks(reader)]
 
 
 def _member(data: bytes) -> bytes:
@@ -78,16 +81,93 @@ def test_the_blocks_are_the_artifact_in_order(size: int) -> None:
     assert all(len(one) >= LEAST for one in blocks[:-1])
 
 
-def test_who_follows_gets_all_that_is_read_and_may_still_look_at_it_when_more_is_read() -> None:
-    data, followed, last = _noise(3, 40 * MIB + 5), bytearray(), memoryview(b"")
+def test_each_block_comes_with_its_hash() -> None:
+    for block, found in KEY.blocks(io.BytesIO(_noise(2, 20 * MIB))):
+        assert found == KEY.hash(block)
 
-    def follow(read: memoryview) -> None:
-        nonlocal last, followed
-        followed += last  # of the call before: a thread may digest it until now
-        last = read
 
-    assert b"".join(bytes(one) for one in KEY.blocks(io.BytesIO(data), follow)) == data
-    assert followed + last == data
+def test_who_follows_gets_all_that_is_read_in_order() -> None:
+    data, followed = _noise(3, 40 * MIB + 5), bytearray()
+    assert b"".join(bytes(one) for one, _ in KEY.blocks(io.BytesIO(data), followed.extend)) == data
+    assert followed == data
+
+
+def test_an_error_of_the_disk_ahead_is_one_of_the_reader() -> None:
+    class Failing(_Slow):
+        def readinto(self, buffer: object) -> int:
+            if self._at > 20 * MIB:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().readinto(buffer)
+
+    with pytest.raises(OSError, match="Input/output"):
+        list(KEY.blocks(cast(BinaryIO, Failing(_noise(4, 30 * MIB), MIB))))
+
+
+def test_who_ends_early_may_close_the_reader() -> None:
+    """The thread that reads ahead has ended by then."""
+
+    class Watched(_Slow):
+        reads = 0
+
+        def readinto(self, buffer: object) -> int:
+            self.reads += 1
+            read = super().readinto(buffer)
+            self.reads -= 1
+            return read
+
+    for taken in range(5):
+        reader = Watched(_noise(5, 30 * MIB), 64 * KIB)
+        with closing(KEY.blocks(cast(BinaryIO, reader))) as blocks:
+            for _ in range(taken):
+                next(blocks)
+        assert not reader.reads
+        reader.close()
+
+
+@pytest.fixture
+def searched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Where the end of a block was searched."""
+    found, end = list[int](), Cutting._end
+
+    def searching(self: Cutting, data: bytearray, at: int, have: int) -> int:
+        found.append(at)
+        return end(self, data, at, have)
+
+    monkeypatch.setattr(Cutting, "_end", searching)
+    return found
+
+
+def _after(data: bytes) -> dict[bytes, tuple[bytes, int]]:
+    """By the hash of a block of `data`: hash and length of the next one."""
+    blocks = _blocks(data)
+    return {KEY.hash(one): (KEY.hash(other), len(other)) for one, other in pairwise(blocks)}
+
+
+def _guessed(data: bytes, after: dict[bytes, tuple[bytes, int]]) -> list[bytes]:
+    blocks = KEY.blocks(io.BytesIO(data), likely=lambda found: after.get(found, (b"", 0)))
+    return [bytes(one) for one, _ in blocks]
+
+
+def test_what_follows_again_is_not_searched_and_cut_as_before(searched: list[int]) -> None:
+    members = _members(1, [*range(5 * KIB, 90 * KIB, 3 * KIB)])
+    data = b"".join(members) + _noise(6, 30 * MIB)
+    blocks, after = _blocks(data), _after(data)
+    searched.clear()
+    assert _guessed(data, after) == blocks
+    assert len(searched) == 1, "the first one has none before it"
+    changed = b"".join([*members[:10], _member(_noise(9, 50 * KIB)), *members[11:]]) + _noise(6, 30 * MIB)
+    expected = _blocks(changed)
+    searched.clear()
+    assert _guessed(changed, after) == expected
+    assert len(searched) == 3, "the first one, the one that changed, and the one after it"
+
+
+@pytest.mark.parametrize("length", [1, 7, 4 * MIB, 13 * MIB, 1 << 31])
+@pytest.mark.parametrize("right", [True, False])
+def test_a_wrong_guess_changes_no_cut(length: int, *, right: bool) -> None:
+    data = b"".join(_members(1, [9 * KIB, 90 * KIB, 30 * KIB])) + _noise(6, 12 * MIB)
+    after = {one: (found if right else bytes(16), length) for one, (found, _) in _after(data).items()}
+    assert _guessed(data, after) == _blocks(data)
 
 
 def test_an_empty_artifact_has_no_block() -> None:
@@ -214,7 +294,7 @@ def test_zeros_are_the_same_block_again_and_again() -> None:
 
 
 def test_what_is_as_long_as_a_buffer_or_a_byte_more_is_cut_too() -> None:
-    for size in (12 * MIB - 1, 12 * MIB, 12 * MIB + 1, 12 * MIB + 10):
+    for size in (8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 8 * MIB + 10, 16 * MIB):
         assert b"".join(_blocks(bytes(size))) == bytes(size)
 
 

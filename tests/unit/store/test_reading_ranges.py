@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("fine_cuts")
 
 def _shuffled(machine: Machine, count: int) -> tuple[bytes, Copy]:
     """A copy of many ranges over the few pieces of an earlier one: its blocks in another order."""
-    blocks = [bytes(one) for one in Encrypter((), machine.keys).cutting.blocks(_reader(DATA))]
+    blocks = [bytes(one) for one, _ in Encrypter((), machine.keys).cutting.blocks(_reader(DATA))]
     first = machine.send(artifact(1, DATA))
     order = NOISE.sample(blocks, len(blocks)) * count
     data = b"".join(order)
