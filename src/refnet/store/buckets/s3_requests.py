@@ -15,13 +15,16 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.client import HTTPException, IncompleteRead
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
 from typing import Any
 from urllib.parse import quote, urlsplit
+from urllib.request import Request
+from weakref import finalize
 
 from refnet.core import checked
 from refnet.store.buckets import bucket, object_storage
@@ -33,6 +36,8 @@ _LARGEST = 8 << 20
 #: Of a thousand objects each.
 _MOST_PAGES = 1_000
 _CHUNK = 1 << 16
+#: A connection that was idle for longer is not used again: what is between may have forgotten it without a word.
+_IDLE_SECONDS = 10.0
 #: Of each kind of list: its parameters; parameter of the next page → element with its value.
 _OBJECTS = {"list-type": "2"}, {"continuation-token": "NextContinuationToken"}
 _VERSIONS = {"versions": ""}, {"key-marker": "NextKeyMarker", "version-id-marker": "NextVersionIdMarker"}
@@ -79,10 +84,18 @@ class S3Requests:
         self._waiting = waiting
         #: Headers of every request.
         self._more: Mapping[str, str] = {}
-        secure = ssl.create_default_context()
+        self._secure = ssl.create_default_context()
         if place.trusted:
-            secure.load_verify_locations(cadata=place.trusted)
-        self._opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=secure), _NoRedirect())
+            self._secure.load_verify_locations(cadata=place.trusted)
+        of_https = urllib.request.HTTPSHandler(context=self._secure)
+        self._opener = urllib.request.build_opener(of_https, _NoRedirect())
+        host = self._url.hostname or ""
+        self._proxied = self._url.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(
+            host
+        )
+        #: Connections without a request, each with the time since when; the newest is the last.
+        self._idle = deque[tuple[float, HTTPConnection]]()
+        finalize(self, _close, self._idle)
 
     def listed(self, prefix: str) -> Iterator[Stored]:
         """Yield the objects whose names begin with `prefix`, page by page; keys that RefNet never creates are skipped."""
@@ -227,14 +240,10 @@ class S3Requests:
             time.sleep(pause)
             pause *= 2
 
-    def _answer(self, request: urllib.request.Request) -> tuple[int, bytes]:
+    def _answer(self, request: Request) -> tuple[int, bytes]:
         """Status and body of the response; OSError or HTTPException on failure."""
         end, found = time.monotonic() + self._waiting.answer, b""
-        try:
-            answer = self._opener.open(request, timeout=self._waiting.answer)
-        except urllib.error.HTTPError as refused:
-            answer = refused
-        with answer:
+        with self._opened(request) as answer:
             while piece := answer.read1(_CHUNK):
                 found += piece
                 if len(found) > _LARGEST:
@@ -245,11 +254,55 @@ class S3Requests:
                     raise TimeoutError(f"the response took longer than {self._waiting.answer:.0f} s")
             if answer.length:
                 raise IncompleteRead(found, answer.length)
-        return answer.status, found
+            return answer.status, found
 
-    def _request(
-        self, method: str, name: str, query: Mapping[str, str], body: bytes
-    ) -> urllib.request.Request:
+    @contextmanager
+    def _opened(self, request: Request) -> Iterator[Any]:
+        """Send a request; yield its HTTPResponse, which is read to its end in the block: then its connection is used again."""
+        if self._proxied:
+            try:
+                through = self._opener.open(request, timeout=self._waiting.answer)
+            except urllib.error.HTTPError as refused:
+                through = refused
+            with through:
+                yield through
+            return
+        connection, answer = self._sent(request)
+        try:
+            with answer:
+                yield answer
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append((time.monotonic(), connection))
+
+    def _sent(self, request: Request) -> tuple[HTTPConnection, HTTPResponse]:
+        """Send a request; return its connection, and the response. One that was idle may have been closed: then by another."""
+        while True:
+            connection, is_new = self._connection()
+            try:
+                headers = {**request.headers, "User-Agent": "refnet"}
+                connection.request(request.get_method(), request.selector, request.data, headers)
+                return connection, connection.getresponse()
+            except BaseException as error:
+                connection.close()
+                if is_new or not isinstance(error, (ConnectionError, ssl.SSLError)):
+                    raise
+
+    def _connection(self) -> tuple[HTTPConnection, bool]:
+        """A connection without a request, and whether it is a new one. A handshake takes three round trips."""
+        with suppress(IndexError):
+            while True:
+                since, connection = self._idle.pop()
+                if time.monotonic() - since < _IDLE_SECONDS:
+                    return connection, False
+                connection.close()
+        host, seconds = self._url.netloc, self._waiting.answer
+        if self._url.scheme == "https":
+            return HTTPSConnection(host, timeout=seconds, context=self._secure), True
+        return HTTPConnection(host, timeout=seconds), True
+
+    def _request(self, method: str, name: str, query: Mapping[str, str], body: bytes) -> Request:
         path = f"{self._url.path}/{quote(self._prefix + name, safe='/-_.~')}" if name else self._url.path
         text = "&".join(
             f"{quote(key, safe='')}={quote(value, safe='-_.~')}" for key, value in sorted(query.items())
@@ -269,7 +322,7 @@ class S3Requests:
             headers["x-amz-security-token"] = self._credential.session_token
         headers["authorization"] = self._signature(method, path, text, headers)
         url = f"{self._url.scheme}://{self._url.netloc}{path}" + (f"?{text}" if text else "")
-        return urllib.request.Request(url, body or None, headers, method=method)  # noqa: S310  # http or https
+        return Request(url, body or None, headers, method=method)  # noqa: S310  # http or https
 
     def _signature(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> str:
         when, names = headers["x-amz-date"], ";".join(sorted(headers))
@@ -283,6 +336,11 @@ class S3Requests:
         signature = hmac.digest(key, text.encode(), "sha256").hex()
         who = f"{self._credential.access_key_id}/{scope}"
         return f"AWS4-HMAC-SHA256 Credential={who}, SignedHeaders={names}, Signature={signature}"
+
+
+def _close(connections: deque[tuple[float, HTTPConnection]]) -> None:
+    for _, one in connections:
+        one.close()
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

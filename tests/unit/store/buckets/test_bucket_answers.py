@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import cast
 from unittest.mock import Mock
 
 import pytest
 from tests.memory_bucket import MemoryBucket
 from tests.scripted_server import answer, scripted
 
-from refnet.store.buckets import object_storage
-from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored
+from refnet.store.buckets import object_storage, s3_requests
+from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, in_background
 from refnet.store.buckets.cloud import CloudBucket
 from refnet.store.buckets.object_storage import BucketPlace, StorageServer
 from refnet.store.buckets.opening import Paced
+from refnet.store.buckets.s3_requests import S3Requests
 
 NOW = datetime(2026, 11, 27, 19, 0, tzinfo=UTC)
 ROW = "<Contents><Key>a</Key><Size>1</Size><LastModified>2026-11-27T19:05:18.000Z</LastModified></Contents>"
@@ -215,3 +221,99 @@ def test_a_bucket_with_a_limit_waits_for_the_bytes_before() -> None:
     bucket.put("d", b"x")
 
     assert waited == [3.0, 0.25, 3.0]
+
+
+class _Kept(BaseHTTPRequestHandler):
+    """A server that keeps connections, or closes each after an answer without saying so."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16
+    closes = False
+
+    def do_GET(self) -> None:
+        self._answered(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+
+    def do_DELETE(self) -> None:
+        self._answered(204, b"")
+
+    def _answered(self, status: int, body: bytes) -> None:
+        cast(_Server, self.server).clients.append(self.client_address[1])
+        self.send_response(status)
+        if body:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = self.closes
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, handler: type[_Kept]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        #: The client's port in each request: one for each connection.
+        self.clients = list[int]()
+
+
+@contextmanager
+def _serving(*, closes: bool = False) -> Iterator[tuple[_Server, S3Requests]]:
+    server = _Server(type("Handler", (_Kept,), {"closes": closes}))
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    credential = {"access_key_id": "a", "secret_access_key": "b"}
+    place = BucketPlace("s3", "bucket", "p", f"http://127.0.0.1:{server.server_port}", "eu", credential)
+    try:
+        yield server, S3Requests(StorageServer("s3://bucket"), place)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _ask(requests: S3Requests) -> None:
+    assert list(requests.listed("data/")) == []
+    requests.delete("data/1")
+    assert list(requests.versions("")) == []
+
+
+def test_requests_one_after_another_have_one_connection() -> None:
+    with _serving() as (server, requests):
+        _ask(requests)
+        _ask(requests)
+    assert len(server.clients) == 6
+    assert len({*server.clients}) == 1
+
+
+def test_requests_at_once_have_a_connection_each() -> None:
+    with _serving() as (server, requests):
+        begun = [in_background(_ask, requests) for _ in range(20)]
+        for one in begun:
+            one.result()
+    assert len(server.clients) == 60
+    assert 1 <= len({*server.clients}) <= 20
+
+
+def test_a_connection_that_the_server_closed_meanwhile_costs_nothing() -> None:
+    with _serving(closes=True) as (server, requests):
+        _ask(requests)
+        _ask(requests)
+    assert len(server.clients) == 6, "no request was repeated that the server has seen"
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_requests, "_IDLE_SECONDS", 0.0)
+    with _serving() as (server, requests):
+        _ask(requests)
+    assert len({*server.clients}) == 3
+
+
+def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _serving() as (server, _):
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+        credential = {"access_key_id": "a", "secret_access_key": "b"}
+        place = BucketPlace("s3", "bucket", "p", "http://s3.example.invalid", "eu", credential)
+        _ask(S3Requests(StorageServer("s3://bucket"), place))
+    assert len(server.clients) == 3
