@@ -370,7 +370,8 @@ def _prune_locked(store: RemoteStore, found: StorePlan) -> StorePlan:
             found = replace(found, leftovers=tuple(left))
         folders = sorted(f"{key}/{below}" for key in keys - {""} for below in (leases.FOLDER, MANIFESTS))
         listed = versions_by_name(store.bucket, [MANIFESTS, *folders])
-        gone = [one for one in due if tried(one.name, partial(store.unpublish, one, listed))]
+        with store.unpublishing(due, listed) as unpublish:
+            gone = [one for one in due if tried(one.name, partial(unpublish, one))]
         _several_at_once(store.delete_pieces(gone), tried)
         cleaning = ((one.name, partial(store.clean, one)) for one in found.leftovers)
         _several_at_once(cleaning, tried)

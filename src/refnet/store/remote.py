@@ -183,22 +183,51 @@ class RemoteStore:
     def record(self, entry: Entry, *evidence: Evidence) -> None:
         self.records.add_evidence(as_copy(entry).signed, evidence)
 
-    def unpublish(self, entry: Entry, listed: Versions | None = None) -> None:
-        """Delete all versions of the manifest of a copy: as `listed`, or now. BucketError (LOCKED, REFUSED): it stays."""
-        copy, head = as_copy(entry), self.records.head()
-        noted = head.perhaps_deleted(copy.signed.signer, ranges([copy.document.counter]))
-        keep = self.records.keep_head if self.name == copy.document.store else lambda _head: None
-        keep(noted)  # before: a crash, or an answer that is lost, must not look like an attack
+    def unpublish(self, entry: Entry) -> None:
+        """Delete all versions of the manifest of a copy; see `unpublishing`."""
+        with self.unpublishing([entry]) as unpublish:
+            unpublish(entry)
+
+    @contextmanager
+    def unpublishing(
+        self, entries: Iterable[Entry], listed: Versions | None = None
+    ) -> Iterator[Callable[[Entry], None]]:
+        """Note durably that the manifests of these copies go, and yield what deletes all versions of one: as `listed`, or now.
+
+        BucketError (LOCKED, REFUSED): it stays. The end of the block notes which went, and which stay.
+        """
+        own = {one.object: one for one in map(as_copy, entries) if one.document.store == self.name}
+        head, tried, gone = self.records.head(), set[str](), set[str]()
+
+        def note(names: Collection[str]) -> None:
+            noted = head
+            for name, one in own.items():
+                if name in names:
+                    noted = noted.perhaps_deleted(one.signed.signer, ranges([one.document.counter]))
+                if name in gone:
+                    noted = noted.surely_deleted(one.document.counter)
+            if own:
+                self.records.keep_head(noted)
+
+        def unpublish(entry: Entry) -> None:
+            copy = as_copy(entry)
+            tried.add(copy.object)
+            try:
+                if copy.document.key:  # first: a lease without its manifest would look like a copy under way
+                    self._delete(leases.lease_name(copy.document.key, copy.id), listed)
+                    self._delete(leases.end_name(copy.document.key, copy.id), listed)
+                self._delete(copy.object, listed)
+            except BucketError as error:
+                if error.kind in {BucketFailure.LOCKED, BucketFailure.REFUSED}:
+                    tried.remove(copy.object)
+                raise
+            gone.add(copy.object)
+
+        note(own)  # before: a crash, or an answer that is lost, must not look like an attack
         try:
-            if copy.document.key:  # first: a lease without its manifest would look like a copy under way
-                self._delete(leases.lease_name(copy.document.key, copy.id), listed)
-                self._delete(leases.end_name(copy.document.key, copy.id), listed)
-            self._delete(copy.object, listed)
-        except BucketError as error:
-            if error.kind in {BucketFailure.LOCKED, BucketFailure.REFUSED}:
-                keep(head)
-            raise
-        keep(noted.surely_deleted(copy.document.counter))
+            yield unpublish
+        finally:
+            note(tried)
 
     def has_manifests(self) -> bool:
         """Whether the store has any manifest; needs no key."""

@@ -19,12 +19,14 @@ from tests.remote_store import NOW, Machine, artifact, cut_small, delete
 
 from refnet.catalog.object_names import ManifestName, SharedName
 from refnet.catalog.remote import Copy
+from refnet.catalog.remote_state import Head
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.copy_checks import sample_back
 from refnet.store.encryption import PrivateKey, encrypt
 from refnet.store.leases import is_name
+from refnet.store.remote_records import RemoteRecords
 
 PIECE = 64 << 10
 DATA = random.Random(1).randbytes(3 * PIECE + 7)
@@ -303,6 +305,38 @@ def test_a_locked_copy_is_not_deleted_in_part(machine: Machine) -> None:
     assert error.value.kind is BucketFailure.LOCKED
     assert len(_names(machine)) == 5
     assert machine.store().records.head().deleted == ()
+
+
+def test_manifests_that_go_together_are_noted_at_once(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies, kept = [machine.send(artifact(number, DATA)) for number in range(1, 5)], list[Head]()
+    remove, keep = MemoryBucket.delete, RemoteRecords.keep_head
+
+    def refusing(bucket: MemoryBucket, name: str, *, version: str = "") -> None:
+        if name == copies[1].object:
+            raise BucketError(BucketFailure.LOCKED, "locked", "Wait.")
+        if name == copies[2].object:
+            raise BucketError(BucketFailure.UNREACHABLE, "no answer", "Retry.")
+        remove(bucket, name, version=version)
+
+    def keeping(records: RemoteRecords, head: Head) -> None:
+        kept.append(head)
+        keep(records, head)
+
+    monkeypatch.setattr(MemoryBucket, "delete", refusing)
+    monkeypatch.setattr(RemoteRecords, "keep_head", keeping)
+    with machine.store().unpublishing(copies) as unpublish:
+        unpublish(copies[0])
+        for copy, why in ((copies[1], "locked"), (copies[2], "no answer")):
+            with pytest.raises(BucketError, match=why):
+                unpublish(copy)
+    first, last = kept
+    assert (first.deleted, first.unsure) == (((1, 4),), ((1, 4),)), "a crash must not look like an attack"
+    assert (last.deleted, last.unsure) == (((1, 1), (3, 3)), ((3, 3),)), (
+        "the locked one and the last one stay"
+    )
+    assert machine.store().contents().gaps == ()
 
 
 def test_a_manifest_that_somebody_removed_is_a_gap(machine: Machine) -> None:
