@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,23 @@ def test_the_page_and_the_store_suffice_for_sources_only_settings_name(tables: T
         ["more", "notes"],
     )
     assert tables.restored()
+
+
+def test_a_recovery_prints_the_command_that_puts_its_settings_into_force(
+    tables: Tables, tmp_path: Path
+) -> None:
+    tables.backup()
+    tables.lose("backups")
+    where = ("--store", f"file://{tables.folder}/nas", "--signer", tables.signer)
+    assert ".refnet-settings/refnet_" in tables.refnet("recover", *where).out
+    again = tables.refnet("recover", *where, "--force")
+    (line,) = (one for one in again.out.splitlines() if "not in force here yet: " in one)
+    command = shlex.split(line.partition("yet: ")[2])
+    assert command[:4] == ["install", "-D", "-m", "600"]
+    subprocess.run([*command[:-1], tables.folder / "home" / "refnet.toml"], check=True)
+    done = tables.refnet("backup", "notes", "--no-prove")
+    assert "of notes" not in done.err
+    assert "notes_" in done.out
 
 
 def test_what_no_settings_name_is_not_restored_and_there_is_no_rto(tables: Tables) -> None:

@@ -35,7 +35,7 @@ from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target
 from refnet.recovery import plan as recovery_plan
 from refnet.recovery.plan import Journal, JournalFile, RecoveryPlan, Stage, read_journal
-from refnet.settings import Settings, variable
+from refnet.settings import FILE_NAME, SYSTEM_FILE, Settings, variable
 from refnet.sources import kind_of, source_of
 from refnet.sources.base import Permits
 from refnet.store import backup_folder, settings_copies
@@ -192,6 +192,13 @@ class Recovery:
     def settings(self) -> Settings:
         """The current settings."""
         return self._setup(self.plan.entries).settings
+
+    def copied_settings(self) -> tuple[Path, Path] | None:
+        """The copy of the settings that it used, and where RefNet would read them; None: a settings file is in force."""
+        copy = self.settings().file
+        if copy is None or copy.parent.name != settings_copies.FOLDER or not copy.exists():
+            return None
+        return copy, SYSTEM_FILE if os.geteuid() == 0 else self._before.home / FILE_NAME
 
     def replaced(self) -> list[str]:
         """Live data that would be replaced. Unreachable servers are checked again in their stage."""

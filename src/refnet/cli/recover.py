@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,7 +43,7 @@ from refnet.core.errors import Exit, RefnetError, nearest, worst
 from refnet.core.member_names import show
 from refnet.recovery.plan import SAYS, Stage
 from refnet.servers import ActsOn
-from refnet.settings import FILE_NAME, user_path, variable
+from refnet.settings import user_path, variable
 from refnet.store import settings_copies
 from refnet.store.settings_copies import SettingsCopy
 
@@ -149,6 +150,9 @@ def _report(
 ) -> None:
     if not as_json:
         _print_end(done, recovery.clock.now())
+        if copied := recovery.copied_settings():
+            command = shlex.join(["install", "-D", "-m", "600", *map(str, copied)])
+            say(f"the settings of the backup are not in force here yet: {command}")
         if found and found.alarm:
             print(f"alarm: {formatting.plain(found.alarm)}")
         return
@@ -201,6 +205,7 @@ def _bring(asked: Asked, here: Context, found: FoundCopies) -> tuple[Sequence[Fe
     folder. A plan of what is not here yet ends here.
     """
     settings = action.settings_copy(found)
+    file = _as_file(here, settings)
     if asked.plan:
         fetched = list(action.plan(here, found))
         if any(one.is_new for one in fetched):
@@ -212,9 +217,9 @@ def _bring(asked: Asked, here: Context, found: FoundCopies) -> tuple[Sequence[Fe
         if settings:
             set_records.keep(here, settings, (one.copy for one in fetched if not one.error))
         if settings and settings.text:  # for the next run, which continues
-            settings_copies.keep(here.local.root, settings.text.encode(), settings.sent)
+            content = settings.text.encode()
+            file = settings_copies.keep(here.local.root, content, settings.sent), content
     names = frozenset(one.copy.name for one in fetched if not one.error)
-    file = _as_file(here, settings)
     request = replace(asked.request, fetched=names, settings=file)
     if here.settings.encryption_local:
         return fetched, replace(request, folder=here.local.root)
@@ -222,8 +227,9 @@ def _bring(asked: Asked, here: Context, found: FoundCopies) -> tuple[Sequence[Fe
 
 
 def _as_file(here: Context, settings: SettingsCopy | None) -> tuple[Path, bytes] | None:
-    folder = here.local.root / settings_copies.FOLDER
-    return (folder / FILE_NAME, settings.text.encode()) if settings and settings.text else None
+    if not (settings and settings.text):
+        return None
+    return settings_copies.path_of(here.local.root, settings.sent), settings.text.encode()
 
 
 def _end_at_fetch(

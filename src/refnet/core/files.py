@@ -5,6 +5,7 @@ import errno
 import os
 import pwd
 import secrets
+import shlex
 import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator
@@ -374,7 +375,7 @@ def check_closed(folder: Path, what: str, advice: str) -> None:
     if mode & stat.S_IWOTH:
         raise RefnetError(
             f"{what} {folder} is writable by every user",
-            f"Remove that permission (chmod o-w {folder}), or {advice}.",
+            f"Remove that permission (chmod o-w {shlex.quote(str(folder))}), or {advice}.",
             Exit.USAGE,
         )
 

@@ -6,6 +6,7 @@ A path is walked handle by handle, links included, so that nothing can be replac
 
 import errno
 import os
+import shlex
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -112,7 +113,7 @@ def fault(path: Path, status: os.stat_result, users: Collection[int]) -> RefnetE
         return RefnetError(
             f"{shown(path)} belongs to {user_name(status.st_uid)}, not to {owner}",
             f"Its owner could run programs as this user. If the file is yours: `chown {user_name(os.geteuid())} "
-            f"{shown(path)}`.",
+            f"{shlex.quote(shown(path))}`.",
             Exit.USAGE,
         )
     open_to_all = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
@@ -120,7 +121,7 @@ def fault(path: Path, status: os.stat_result, users: Collection[int]) -> RefnetE
         return None
     return RefnetError(
         f"{shown(path)} can be written by others (mode {stat.S_IMODE(status.st_mode):04o})",
-        f"They could run programs as this user: `chmod go-w {shown(path)}`.",
+        f"They could run programs as this user: `chmod go-w {shlex.quote(shown(path))}`.",
         Exit.USAGE,
     )
 

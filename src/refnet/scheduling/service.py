@@ -5,6 +5,7 @@ Its user must be able to run it. What units of root run must be root's: otherwis
 
 import os
 import pwd
+import shlex
 import shutil
 import stat
 import sys
@@ -97,7 +98,7 @@ def prepare(service: Service) -> None:
         if not _can(user, "test -w", folder):
             raise RefnetError(
                 f"the user {user.pw_name} cannot write in {folder}",
-                f"Give it to that user (chown -R {user.pw_name} {folder}), or run the units as another user (--as).",
+                f"Give it to that user (chown -R {user.pw_name} {shlex.quote(str(folder))}), or run the units as another user (--as).",
             )
     program = Path(service.program[0])
     if not _can(user, "test -x", program):

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def trouble(root: Path, remembered: Remembered, fstab: Path = FSTAB) -> RefnetEr
         return None
     return RefnetError(
         f"{root} is on {mount}, which is in {fstab} and not mounted",
-        f"Mount it (mount {mount}), or choose another folder (REFNET_BACKUP_DIR). {_ACCEPT}",
+        f"Mount it (mount {shlex.quote(str(mount))}), or choose another folder (REFNET_BACKUP_DIR). {_ACCEPT}",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -200,7 +201,7 @@ def _read_private(path: Path, missing: RefnetError) -> bytes:
         name = trust.shown(path)
         raise RefnetError(
             f"{name} can be read by others (mode {found.mode:04o}), which a private key must not",
-            f"`chmod 600 {name}`. If there is a key in it and others use this machine, make a new one.",
+            f"`chmod 600 {shlex.quote(name)}`. If there is a key in it and others use this machine, make a new one.",
             Exit.USAGE,
         )
     return found.content

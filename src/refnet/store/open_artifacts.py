@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -140,7 +141,7 @@ def manifest_of(path: Path) -> Manifest | None:
     except ValueError as error:
         raise RefnetError(
             f"{beside} cannot be used: {error}",
-            f"Use the RefNet that wrote it, or recreate it from the artifact: `refnet adopt {path}`.",
+            f"Use the RefNet that wrote it, or recreate it from the artifact: `refnet adopt {shlex.quote(str(path))}`.",
             Exit.DAMAGED,
         ) from error
 

@@ -70,22 +70,30 @@ _TRIED = 100
 _RECORD = "settings.json"
 
 
-def keep(root: Path, content: bytes, at: datetime) -> None:
+def keep(root: Path, content: bytes, at: datetime) -> Path:
     """Store `content` in the backup folder `root`, unless the newest copy is the same; remove the oldest beyond MOST.
+
+    Return the path of the copy.
 
     RefnetError if that fails.
     """
     with suppress(RefnetError):  # a copy that cannot be read is not the same
         last = newest(root, None)
         if last and last[1] == content:
-            return
-    folder = root / FOLDER
+            return last[0]
+    folder, kept = root / FOLDER, path_of(root, at)
     make_folder(folder)
     with explained(folder):
-        replace_file(folder / _name(at), content)
+        replace_file(kept, content)
         for name in _names(root)[:-MOST]:
             with suppress(FileNotFoundError):
                 (folder / name).unlink()
+    return kept
+
+
+def path_of(root: Path, at: datetime) -> Path:
+    """The path of a copy that is made at `at`."""
+    return root / FOLDER / _name(at)
 
 
 def remove(root: Path) -> None:

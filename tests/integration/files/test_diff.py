@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 
+import pytest
 from tests.integration.files.conftest import World, spoil
 
+from refnet.core.errors import RefnetError
 from refnet.sources.contents import Changed
 from refnet.sources.folder import files_artifact
 from refnet.store.open_artifacts import artifact_at
@@ -85,3 +88,11 @@ def test_a_file_that_became_a_folder_or_a_link_says_so(vault: World) -> None:
 
     assert Changed("run.sh", "a file, then a folder") in found.changed
     assert Changed("papers/deep/link.md", "leads to ../note 1.md, then to ../note 2.md") in found.changed
+
+
+def test_a_file_in_the_place_of_the_live_folder_is_named(vault: World) -> None:
+    before = vault.backup()
+    shutil.rmtree(vault.folder)
+    vault.folder.write_text("not a folder")
+    with pytest.raises(RefnetError, match=f"{vault.folder} is a file, not a folder"):
+        files_artifact.live_differences(before, vault.place)

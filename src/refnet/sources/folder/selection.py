@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import OPEN_FOLDER, opened
+from refnet.core.files import OPEN_FOLDER, explain, opened
 from refnet.core.glob import Glob
 from refnet.core.member_names import MAX_PATH, ArchiveError, checked, parent, show, some
 from refnet.sources.folder.listing import FileList, Listed, top_entries
@@ -73,6 +73,8 @@ def against_live(files: FileList, target: FolderTarget, only: Sequence[str] = ()
             live = _live(root, selection, target, only)
     except FileNotFoundError:
         return selection, Tree(FileList(()), ())
+    except NotADirectoryError as error:
+        raise explain(error, target.folder) from error
     return _around(selection, live) if live.excluded else (selection, live)
 
 
