@@ -46,6 +46,12 @@ COMMENT ON CONSTRAINT suiting ON raised IS 'it''s strict';
 CREATE OR REPLACE FUNCTION suits(int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS
     $$ BEGIN IF $1 > 10 THEN RETURN true; END IF; RAISE EXCEPTION '% is too small', $1; END $$
 """
+UNFOUND = """
+CREATE FUNCTION helps(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 0';
+CREATE FUNCTION lends(int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN helps($1); END';
+CREATE TABLE lent (v int CONSTRAINT lending CHECK (lends(v)), t text CONSTRAINT relating CHECK (t::regclass > 0));
+INSERT INTO lent SELECT i, 'papers' FROM generate_series(1, 50) i;
+"""
 KEY = """
 SET session_replication_role = replica;
 INSERT INTO citations VALUES (1, 999999);
@@ -56,6 +62,10 @@ OBJECTS = {
     VIEW: (["materialized view public.ratio", "materialized view public.above"], "division by zero"),
     CHECK: (["check fitting of public.checked"], "violated by some row"),
     RAISED: (["check suiting of public.raised"], "1 is too small"),
+    UNFOUND: (
+        ["check lending of public.lent", "check relating of public.lent"],
+        "helps(integer) does not exist",
+    ),
     KEY: (["foreign key citations_cited_fkey of public.citations"], "violates foreign key constraint"),
 }
 _CONSTRAINTS = """SELECT conname || convalidated || coalesce(obj_description(oid), '') FROM pg_constraint
@@ -64,12 +74,14 @@ STATES = {
     VIEW: "SELECT relname || ispopulated FROM pg_class JOIN pg_matviews ON matviewname = relname ORDER BY 1",
     CHECK: _CONSTRAINTS.format("checked", "c"),
     RAISED: _CONSTRAINTS.format("raised", "c"),
+    UNFOUND: _CONSTRAINTS.format("lent", "c"),
     KEY: _CONSTRAINTS.format("citations", "f"),
 }
 RESTORED = {
     VIEW: ["abovefalse", "countedtrue", "ratiofalse"],
     CHECK: ["checked_v_checktrue", "fittingfalseit's strict"],
     RAISED: ["raised_v_checktrue", "suitingfalseit's strict"],
+    UNFOUND: ["lendingfalse", "relatingfalse"],
     KEY: ["citations_cited_fkeyfalsebroken", "citations_citing_fkeytrue"],
 }
 
@@ -146,7 +158,7 @@ def test_an_artifact_with_objects_no_server_accepts_restores_the_rest(
     watched = refnet("monitor", "database")
     said = " ".join(watched.out.split())
     assert (watched.code, sum(name in said for name in names)) == (1, 3), watched.out
-    assert "and 2 more; `refnet accept " in said
+    assert "and 4 more; `refnet accept " in said
     assert refnet("verify", "database").code == 1
 
     planned = refnet("restore", "database", "--plan")
@@ -220,6 +232,51 @@ def test_a_generated_column_whose_code_fails_now_is_no_damage(refnet: Command, l
     assert made.code == 3, made.out + made.err
     assert "DAMAGED" not in made.out
     assert "public.computed" in made.out
+
+
+#: A restore sets no search_path, with which the source finds what a function names.
+LOST = """
+CREATE FUNCTION found(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i';
+CREATE FUNCTION finds(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN i; END';
+CREATE TABLE few (v int); CREATE TABLE many WITH (fillfactor = 10) AS SELECT i AS v, repeat('x', 500) FROM generate_series(1, 3000) i;
+INSERT INTO few SELECT generate_series(1, 9);
+"""
+LOSES = "CREATE OR REPLACE FUNCTION finds(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN found(i); END'"
+
+
+def test_an_index_whose_function_fails_is_left_out_and_printed(refnet: Command, live: Live) -> None:
+    live.run(f"{LOST} CREATE INDEX odd_few ON few (finds(v)); CREATE INDEX odd_many ON many (finds(v) DESC);")
+    live.run(
+        "COMMENT ON INDEX odd_few IS 'odd'; CREATE INDEX even ON few (v); CREATE UNIQUE INDEX key ON many (v)"
+    )
+    live.run(LOSES)
+    before = rows(live)
+    made = refnet("backup", "database")
+    assert made.code == 1, made.out + made.err
+    assert all(f"index {one} of public.{one[4:]}" in made.out for one in ("odd_few", "odd_many")), made.out
+    assert "found(integer) does not exist" in made.out
+    done = refnet("restore", "database", "--force")
+    assert done.code == 0, done.err
+    said = " ".join(done.out.split())
+    assert "left out: index odd_many of public.many is missing" in said
+    assert "by hand: CREATE INDEX odd_many ON public.many USING btree (public.finds(v) DESC);" in said
+    assert rows(live) == before
+    with live.target.connect() as session:
+        there = session.execute(
+            "SELECT indexname FROM pg_indexes WHERE schemaname = 'public' AND tablename IN ('few', 'many') ORDER BY 1"
+        )
+        assert there.fetchall() == [("even",), ("key",)]
+
+
+def test_a_generated_column_whose_function_does_not_find_its_names_is_no_damage(
+    refnet: Command, live: Live
+) -> None:
+    live.run(f"{LOST} ALTER TABLE few ADD w int GENERATED ALWAYS AS (finds(v)) STORED; {LOSES}")
+    made = refnet("backup", "database")
+    assert made.code == 3, made.out + made.err
+    assert "DAMAGED" not in made.out
+    assert "names in it need their schemas" in " ".join(made.out.split())
+    refnet("restore", "database", "--force").fails(1, "found(integer) does not exist", "need their schemas")
 
 
 def test_a_scratch_server_without_memory_damages_nothing(refnet: Command, live: Live) -> None:

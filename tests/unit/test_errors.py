@@ -138,3 +138,23 @@ def test_an_errors_entry_and_sqlstate_are_parsed_and_steps_are_no_errors():
         "psql", b"psql:<stdin>:3: ERROR:  23514: new row breaks it\nLOCATION:  x\n", "loading"
     )
     assert (verbose.sqlstate, verbose.message) == ("23514", "loading: psql said: new row breaks it")
+
+
+@pytest.mark.parametrize(
+    ("context", "is_in_function"),
+    [
+        (b"CONTEXT:  PL/pgSQL function public.f(integer) line 1 at RETURN\n", True),
+        (
+            b'CONTEXT:  SQL statement "SELECT g($1)"\nPL/pgSQL function public.f(integer) line 1 at PERFORM\n',
+            True,
+        ),
+        (b'CONTEXT:  SQL function "f" during inlining\n', True),
+        (b"CONTEXT:  COPY papers, line 1\n", False),
+        (b"pg_restore: creating FUNCTION public.f()\n", False),
+    ],
+)
+def test_an_error_in_a_function_of_users_is_known_by_its_context(
+    context: bytes, *, is_in_function: bool
+) -> None:
+    said = b"psql:<stdin>:3: ERROR:  42883: function helper(integer) does not exist\n" + context
+    assert of_program("psql", said, "loading").in_function is is_in_function

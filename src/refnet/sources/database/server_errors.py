@@ -21,6 +21,8 @@ _SERVER_ERROR = re.compile(
 #: What pg_restore --verbose says beside errors.
 _STEP = re.compile(rb"pg_restore: (?!error: |warning: )")
 _ENTRY = re.compile(rb"^pg_restore: from TOC entry [0-9]+; [0-9]+ [0-9]+ (.*)", re.MULTILINE)
+#: Where the server raised an error: in a function that users wrote, whatever calls it.
+_IN_FUNCTION = re.compile(r"^(?:CONTEXT:  )?(?:SQL|PL/\w+) function ", re.MULTILINE)
 _PROGRAM = re.compile(rb"^(?:psql|pg_[a-z]+)(?::<stdin>:\d+)?: (?:error: )?")
 
 
@@ -58,6 +60,8 @@ class ServerError(RefnetError):
         self.sqlstate = ""
         #: The kind and name of the entry that pg_restore could not restore, or "".
         self.entry = ""
+        #: A function of the database raised it.
+        self.in_function = False
 
     @property
     def lacks(self) -> bool:
@@ -65,6 +69,11 @@ class ServerError(RefnetError):
         known = self.cause in {Cause.PRIVILEGE, Cause.OWNER, Cause.UNSUPPORTED}
         own = bool(self.sqlstate) and is_servers(self.sqlstate)
         return known or own or self.entry.startswith(("EXTENSION ", "COMMENT EXTENSION "))
+
+    @property
+    def is_of_index(self) -> bool:
+        """Whether an index cannot be built, as its function fails."""
+        return self.in_function and self.entry.startswith("INDEX ")
 
 
 class SchemaChangedError(ServerError, TransientError):
@@ -83,6 +92,7 @@ class _Known:
 
 
 _SEE_LOG = "Check the server's log for the complete message."
+_FUNCTION_HINT = "A function of the database fails: repair it in the source, where names in it need their schemas, and back up again."
 _PRIVILEGE_HINT = "Connect as a superuser, or as a member of the roles that own the objects in the dump."
 
 #: The first that matches counts.
@@ -225,13 +235,20 @@ def of_program(name: str, stderr: bytes, doing: str) -> ServerError:
     found.sqlstate = (server["state"] or b"").decode() if server else ""
     entry = _ENTRY.search(stderr)
     found.entry = entry[1].decode("utf-8", "replace") if entry else ""
-    return found
+    return _of_function(found, stderr.decode("utf-8", "replace"))
 
 
 def of_server(error: psycopg.Error, doing: str) -> ServerError:
     """Error of a rejected statement or a broken session."""
     said = error.diag.message_primary or str(error).strip().split("\n")[0] or type(error).__name__
-    return _error(doing, said, "the server", error.sqlstate)
+    return _of_function(_error(doing, said, "the server", error.sqlstate), error.diag.context or "")
+
+
+def _of_function(error: ServerError, context: str) -> ServerError:
+    """`error` as one of a function, if `context` names one."""
+    if error.cause is Cause.OTHER and _IN_FUNCTION.search(context):
+        error.in_function, error.hint = True, _FUNCTION_HINT
+    return error
 
 
 def hint(said: str) -> str:

@@ -40,9 +40,6 @@ from refnet.sources.database.server_errors import Cause, ServerError
 from refnet.sources.database.workers import Checks, Programs, Task, Workers, run_checks
 
 _DATABASE = "proof"
-#: Errors of a generated column; those of checks are left out of a load.
-_OF_CODE = frozenset({"P0001", "22012"})
-_REPAIR = "A generated column fails for these rows: repair its function in the source, and back up again."
 #: Every index of a large database is read; code of an index must not run for ever.
 _AMCHECK = {"statement_timeout": f"{24 * 3_600_000}"}
 
@@ -162,9 +159,7 @@ class Prover:
             found = replace(found, reason=f"{error.entry}: {error.message}")
         if found.whose is not Fault.ENVIRONMENT or error.lacks or not self._same_major:
             return found
-        if error.sqlstate in _OF_CODE:
-            return replace(found, reason=f"{error.message}. {_REPAIR}", fault=Fault.SOURCE)
-        if error.cause is Cause.ROWS:
+        if error.cause is Cause.ROWS or error.in_function:
             return replace(found, reason=f"{error.message}. {error.hint}", fault=Fault.SOURCE)
         return replace(found, outcome=Outcome.FAILED, fault=Fault.DAMAGE)
 

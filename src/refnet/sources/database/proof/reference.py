@@ -20,6 +20,7 @@ from refnet.sources.database.dump.pgdump import SCHEMA_SECONDS, refuses_lz4, sch
 from refnet.sources.database.proof.guarded_schema import GuardedSchema, Logins, create_empty
 from refnet.sources.database.restore.left_out import Leaves, LeftOut, align
 from refnet.sources.database.restore.schema_archive import Archive
+from refnet.sources.database.server_errors import ServerError
 from refnet.sources.database.sql_text import Codec
 from refnet.sources.database.workers import Programs
 
@@ -67,6 +68,17 @@ class Reference:
         """Restore the schema, without rows; errors (of a view, for example) show as differences."""
         with self._logins.as_superuser("postgres").connect() as admin:
             create_empty(admin, _REFERENCE, self._index)
+            try:
+                self._fill()
+            except RefnetError as error:
+                if isinstance(error, ServerError) and error.is_of_index:
+                    admin.execute(f"DROP DATABASE {_REFERENCE}")
+                    create_empty(admin, _REFERENCE, self._index)
+                    self._fill(indexes_last=True)
+                elif error.transient:
+                    raise
+
+    def _fill(self, *, indexes_last: bool = False) -> None:
         with self._target.connect() as session:
             server = server_version(session)
             text = schema_text(self._binaries, self.path, "pre-data", "refnet")
@@ -74,15 +86,13 @@ class Reference:
         archive = Archive(self.path, self._binaries, _REFERENCE, server, lz4, tablespaces=False)
         unread = {oid for oid, _ in self._index.foreign_views}
         with GuardedSchema(archive, self._logins, self._superuser, self._builder) as guarded:
-            try:
-                guarded.create()
-                entries = archive.entries(self._superuser, "post-data")
-                items = [item for item in entries if not (item.is_refresh and item.oid in unread)]
-                connect = self._logins.as_builder(_REFERENCE).connect
-                guarded.finish(items, 1, Leaves(archive, connect, Codec()))
-            except RefnetError as error:
-                if error.transient:
-                    raise
+            guarded.create()
+            entries = archive.entries(self._superuser, "post-data")
+            items = [item for item in entries if not (item.is_refresh and item.oid in unread)]
+            leaves = Leaves(archive, self._logins.as_builder(_REFERENCE).connect, Codec())
+            last = leaves.plain_indexes(self._superuser, items) if indexes_last else {}
+            leaves.build(last.values())
+            guarded.finish([item for item in items if item not in last], 1, leaves)
 
 
 @contextlib.contextmanager

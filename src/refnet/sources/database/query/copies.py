@@ -42,7 +42,7 @@ from refnet.sources.database.proof.guarded_schema import (
 )
 from refnet.sources.database.proof.own_proof import missing_extensions, renew
 from refnet.sources.database.query.answer import Asker, Key, QueriedRelations, queried_relations, touched
-from refnet.sources.database.restore.left_out import REFUSED_ROWS, LateChecks
+from refnet.sources.database.restore.left_out import LateChecks, refuses_rows
 from refnet.sources.database.restore.load import How, Loader, load
 from refnet.sources.database.restore.schema_archive import Item
 from refnet.sources.database.server_errors import ServerError
@@ -270,7 +270,7 @@ class Part(Loader):
         try:
             self._load_block(self._index.tables[member.table], member)
         except ServerError as error:
-            if error.sqlstate not in REFUSED_ROWS:
+            if not refuses_rows(error):
                 raise
             self._drop_checks()
             self._load_block(self._index.tables[member.table], member)

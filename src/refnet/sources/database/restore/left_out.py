@@ -2,6 +2,7 @@
 
 - Rows of the source can violate a check, for example one whose function became stricter, and COPY then rejects them. So
   the checks are dropped before the rows and added again afterwards; violated ones are added as NOT VALID.
+- An index that is no key is only faster: one whose function fails is left out. Then all of them are built last, one by one.
 - On leaves nothing else depends: a violated foreign key is added as NOT VALID; a materialized view whose query fails
   stays empty; the label of a provider that this server has not loaded is left out, as nothing would read it.
 """
@@ -85,8 +86,9 @@ def align(copy: Session, reference: Session, left_out: Iterable[LeftOut], codec:
             reference.execute(codec.encode(one.drop))
 
 
-#: Of COPY, where a check is not true, divides by zero, or raises an exception.
-REFUSED_ROWS = frozenset({"23514", "22012", "P0001"})
+#: Of COPY, where a check is not true, divides by zero, raises an exception, or does not find what it names: a restore sets
+#: no search_path.
+_REFUSED_ROWS = frozenset({"23514", "22012", "P0001", "42883", "42P01", "42703", "42704", "3F000"})
 #: A container of a domain that cannot be scanned.
 _NOT_SCANNED = "0A000"
 #: Inherited ones follow from those of the parent. Those of extensions belong to the server's own files.
@@ -106,6 +108,13 @@ WHERE con.contype = 'c' AND con.coninhcount = 0 AND con.convalidated AND con.oid
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.deptype = 'e' AND d.classid = k.class AND d.objid = k.oid)
 ORDER BY con.oid
 """
+
+
+def refuses_rows(error: ServerError) -> bool:
+    """Whether a check may have refused the rows, which then fit without it."""
+    if error.entry or server_errors.is_servers(error.sqlstate):
+        return False
+    return error.in_function or error.sqlstate in _REFUSED_ROWS
 
 
 @dataclass(frozen=True)
@@ -145,8 +154,9 @@ class LateChecks:
             try:
                 session.execute(codec.encode(one.add))
             except psycopg.Error as error:
-                if error.sqlstate not in {*REFUSED_ROWS, _NOT_SCANNED}:
-                    raise server_errors.of_server(error, f"adding the checks of {one.object}") from error
+                found = server_errors.of_server(error, f"adding the checks of {one.object}")
+                if not refuses_rows(found) and error.sqlstate != _NOT_SCANNED:
+                    raise found from error
                 session.execute(codec.encode(f"{one.add} NOT VALID"))
                 left_out.append(_left_out(one, error))
             if one.comment is not None:
@@ -160,13 +170,18 @@ class LateChecks:
 def _left_out(check: _Check, error: psycopg.Error) -> LeftOut:
     what = f"check {check.quoted} of {check.object}"
     by_hand = f"ALTER {check.kind} {check.object} VALIDATE CONSTRAINT {check.quoted}"
-    return LeftOut(what, "is NOT VALID", _said(error), by_hand, constraint=check.name)
+    fault = Fault.ENVIRONMENT if error.sqlstate in _LACKS - {_NOT_SCANNED} else Fault.SOURCE
+    return LeftOut(what, "is NOT VALID", _said(error), by_hand, fault, check.name)
 
 
 _REFRESH = re.compile(rb"REFRESH MATERIALIZED VIEW (?P<view>.+)", re.DOTALL)
 _FOREIGN_KEY = re.compile(
     rb"ALTER TABLE (?:ONLY )?(?P<table>(?:%b)\.(?:%b))\s+ADD CONSTRAINT (?P<name>%b) FOREIGN KEY .+"
     % (IDENT, IDENT, IDENT),
+    re.DOTALL,
+)
+_INDEX = re.compile(
+    rb"CREATE INDEX (?P<name>%b) ON (?:ONLY )?(?P<schema>%b)\.(?P<table>%b) .+" % (IDENT, IDENT, IDENT),
     re.DOTALL,
 )
 _LABEL = re.compile(
@@ -236,6 +251,43 @@ class Leaves:
         again = items if failed and jobs > 1 else failed
         if left := self._without_absent(item for item in again if not item.is_leaf):
             self._archive.restore(programs, doing, left)
+
+    def plain_indexes(self, programs: Programs, items: Iterable[Item]) -> dict[Item, list[bytes]]:
+        """Return each index of `items` that is not unique, with its statements."""
+        indexes = [item for item in items if item.is_index]
+        found: list[list[bytes]] = []
+        place: list[bytes] = []
+        for statement in statements(self._archive.text(programs, indexes)) if indexes else ():
+            if statement.startswith(b"SET default_tablespace ") and self._archive.tablespaces:
+                place = [statement]
+            elif statement.startswith((b"CREATE INDEX ", b"CREATE UNIQUE INDEX ")):
+                found.append([*place, statement])
+            elif found and statement.startswith(b"ALTER "):
+                found[-1].append(statement)
+        if len(found) != len(indexes):
+            raise _unreadable("building an index", "of some index")
+        each = zip(indexes, found, strict=True)
+        return {item: some for item, some in each if any(map(_INDEX.fullmatch, some))}
+
+    def build(self, indexes: Iterable[Sequence[bytes]]) -> None:
+        """Build `indexes`, each by its statements; leave out those whose functions fail."""
+        for some in indexes:
+            if error := self._run(*some):
+                found = server_errors.of_server(error, "building an index")
+                if not found.in_function:
+                    raise found from error
+                self._leave_out_index(next(filter(None, map(_INDEX.fullmatch, some))), _said(error))
+
+    def _leave_out_index(self, found: re.Match[bytes], why: str) -> None:
+        decode, listed = self._codec.decode, _LISTED.unquoted
+        table = decode(found["schema"] + b"." + found["table"])
+        drop = f"DROP INDEX IF EXISTS {decode(found['schema'] + b'.' + found['name'])}"
+        schema, name = listed(found["schema"]), listed(found["name"])
+        self._absent += [f"COMMENT {schema} INDEX {name} ", f"INDEX ATTACH {schema} {name} "]
+        by_hand = " ".join(decode(found[0]).split())
+        self._note(
+            LeftOut(f"index {decode(found['name'])} of {table}", "is missing", why, by_hand, drop=drop)
+        )
 
     def _without_absent(self, items: Iterable[Item]) -> list[Item]:
         return [item for item in items if not any(absent in item.what for absent in self._absent)]
@@ -308,10 +360,12 @@ class Leaves:
                 LeftOut(what, "is missing", why, " ".join(self._codec.decode(statement).split()), drop=drop)
             )
 
-    def _run(self, statement: bytes) -> psycopg.Error | None:
+    def _run(self, *some: bytes) -> psycopg.Error | None:
+        """Run statements in one session; return the first error."""
         with self._connect() as session:
             try:
-                session.execute(statement)
+                for statement in some:
+                    session.execute(statement)
             except psycopg.Error as error:
                 return error
         return None

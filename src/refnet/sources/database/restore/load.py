@@ -34,7 +34,7 @@ from refnet.sources.database.proof.row_digests import MemberRows
 from refnet.sources.database.proof.wide_rows import in_one_piece
 from refnet.sources.database.restore import schema_archive
 from refnet.sources.database.restore.large_objects import DataText
-from refnet.sources.database.restore.left_out import REFUSED_ROWS, LateChecks, Leaves, LeftOut
+from refnet.sources.database.restore.left_out import LateChecks, Leaves, LeftOut, refuses_rows
 from refnet.sources.database.restore.loader_settings import (
     MOST_WORKERS,
     WORKERS,
@@ -67,13 +67,17 @@ class How:
     rows: MemberRows | None = None
     #: The checks of tables and domains come after the rows.
     checks_last: bool = False
+    #: The indexes that are no keys come after the rows, one by one.
+    indexes_last: bool = False
     #: Gets the extensions that are created later. None: each is created now.
     late: LateExtensions | None = None
 
     def after(self, error: ServerError, index: Index) -> How | None:
         """Options for another attempt after `error`; None if it is final."""
-        if error.sqlstate in REFUSED_ROWS and not self.checks_last:
+        if refuses_rows(error) and not self.checks_last:
             return replace(self, checks_last=True)
+        if error.is_of_index and not self.indexes_last:
+            return replace(self, indexes_last=True)
         return self if self.late and self.late.refused(error, index) else None
 
 
@@ -117,6 +121,7 @@ def _load(reader: Reader, target: Target, workers: Workers, how: How) -> tuple[L
             loader.rows = how.rows
         if how.checks_last:
             loader.late = LateChecks()
+        loader.indexes_last = how.indexes_last
         if how.late:
             loader.extensions = how.late
         loader.load()
@@ -130,6 +135,8 @@ class Loader(AbstractContextManager["Loader"]):
     rows: MemberRows | None = None
     #: Has the checks that are added after the rows.
     late: LateChecks | None = None
+    #: The indexes that are no keys come after the rows.
+    indexes_last: bool = False
     #: Has the extensions that are created later.
     extensions: LateExtensions | None = None
 
@@ -198,9 +205,11 @@ class Loader(AbstractContextManager["Loader"]):
                 self._owners = self._owners_of_tables(self._logins.names())
             entries = self._archive.entries(self._programs, "post-data")
             items = [i for i in entries if not (i.is_refresh and i.oid in self._unread)]
-            shares = schema_archive.share(items, self._index.tables)
+            last = self.leaves.plain_indexes(self._programs, items) if self.indexes_last else {}
+            shares = schema_archive.share([i for i in items if i not in last], self._index.tables)
             with self._wide_rows():
                 run_all(self._tasks(shares), self._workers.jobs, self._stop)
+            self.leaves.build(last.values())
             self._workers.progress("data", self._total, self._total)  # with the lines around the rows
             self._workers.progress("the rest of the schema", 0, None)
             if self.late:
