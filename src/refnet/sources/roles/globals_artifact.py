@@ -38,7 +38,7 @@ from refnet.sources.roles.global_statements import (
     counted,
     read,
 )
-from refnet.sources.roles.globals_plan import comparable, knows_options
+from refnet.sources.roles.globals_plan import comparable, knows_options, merged
 
 _SHOWN = 20
 #: A scratch server's tablespaces are inside its own folder.
@@ -46,6 +46,11 @@ _SCRATCH_SETTINGS = {"allow_in_place_tablespaces": "on"}
 _COUNTS = ("roles", "memberships", "tablespaces", "passwords")
 #: Of pg_dumpall, and of gzip.
 _SECONDS, _LEVEL = 600.0, 6
+#: What ALTER ROLE ALL SET has set.
+_OF_ALL = """
+SELECT split_part(c, '=', 1) FROM pg_db_role_setting, unnest(setconfig) c WHERE setdatabase = 0 AND setrole = 0 ORDER BY 1
+"""
+_LEFT_OUT = "pg_dumpall leaves them out (ALTER ROLE ALL SET)"
 #: The same text on every server: VALID UNTIL depends on them.
 _SAME_TEXT = {"timezone": "UTC", "datestyle": "ISO"}
 
@@ -71,6 +76,7 @@ class GlobalsMaker:
             row = session.execute(
                 "SELECT now(), current_setting('server_version_num')::int, current_setting('server_version')"
             ).fetchone()
+            of_all = [name for (name,) in session.execute(_OF_ALL).fetchall()]
         assert row is not None  # noqa: S101  # for the type checker
         moment, number, version = row
         progress("roles and tablespaces", 0, None)
@@ -88,8 +94,16 @@ class GlobalsMaker:
         return Made(
             created=moment,
             details={"server_version": version, "server_version_num": number, **counts},
-            unchecked=tuple(
-                f"the password of the role {one} is left out: it is not a SCRAM verifier" for one in dropped
+            unchecked=(
+                *(
+                    f"the password of the role {one} is left out: it is not a SCRAM verifier"
+                    for one in dropped
+                ),
+                *(
+                    [f"settings of all roles are not in the backup, as {_LEFT_OUT}: {some(of_all)}"]
+                    if of_all
+                    else []
+                ),
             ),
         )
 
@@ -187,14 +201,15 @@ class GlobalsArtifact(Artifact):
             run.server = f"PostgreSQL {binaries.version} ({binaries.origin})"
             with run.phases.phase("load"):
                 blame = Outcome.FAILED if major == binaries.major else Outcome.UNVERIFIED
-                failures = [Finding(LOADED, blame, reason) for reason in _load(cluster, self.statements)]
+                wanted = merged(self.statements)
+                failures = [Finding(LOADED, blame, reason) for reason in _load(cluster, wanted)]
                 run.add(*(failures[:_SHOWN] or [Finding(LOADED, Outcome.PASSED)]))
             if failures:
                 return
             run.level = Level.RESTORED
             if level is Level.PROVEN:
                 with run.phases.phase("compare"):
-                    run.add(_compared(cluster, binaries, self.statements))
+                    run.add(_compared(cluster, binaries, wanted))
                 labels = sum(one.kind is StatementKind.LABEL for one in self.statements)
                 if labels:
                     why = "a scratch server has no provider of labels"

@@ -99,6 +99,7 @@ def decide(
         role_powers: also create roles with power beyond their own objects.
         options: the server supports INHERIT and SET of memberships (16 and newer).
     """
+    wanted, live = merged(wanted), merged(live)
     there = {one.subject for one in live if one.kind is StatementKind.ROLE}
     create = tuple(
         one.subject for one in wanted if one.kind is StatementKind.ROLE and one.subject not in there
@@ -227,6 +228,24 @@ def comparable(statement: Statement, *, passwords: bool = True, options: bool = 
     if statement.kind is StatementKind.TABLESPACE:
         return statement.tokens[:-1]
     return statement.tokens if passwords else statement.without("PASSWORD", 2).tokens
+
+
+def merged(statements: Iterable[Statement]) -> tuple[Statement, ...]:
+    """One membership for each role and member: since PostgreSQL 16 several roles may grant it, and what one allows is allowed."""
+    found: dict[tuple[object, ...], Statement] = {}
+    for number, one in enumerate(statements):
+        key: tuple[object, ...] = one.names[:2] if one.kind is StatementKind.MEMBERSHIP else (number,)
+        found[key] = _both(found[key], one) if key in found else one
+    return tuple(found.values())
+
+
+def _both(one: Statement, other: Statement) -> Statement:
+    off = [option for option in _false_options(one) if option in _false_options(other)]
+    options = [["ADMIN", "OPTION"]] if {"ADMIN"} & {*one.tokens, *other.tokens} else []
+    options += [["INHERIT", "FALSE" if "INHERIT" in off else "TRUE"]]
+    options += [["SET", "FALSE"]] if "SET" in off else []
+    listed = [token for option in options for token in (",", *option)]
+    return replace(one, tokens=(*one.tokens[:4], "WITH", *listed[1:]))
 
 
 def without_options(statement: Statement) -> Statement:
