@@ -1,4 +1,7 @@
-"""A value of 513 MiB is more than 1 GB as text, so no COPY can read it: the error says where it is."""
+"""What no dump contains: an error or a sentence says where it is.
+
+A value of 513 MiB is more than 1 GB as text, so no COPY can read it.
+"""
 
 from __future__ import annotations
 
@@ -38,3 +41,14 @@ def test_a_server_without_memory_is_not_a_value_that_is_too_large(live: Live) ->
     with open_snapshot(live.target) as snapshot:
         (small,) = (one for one in snapshot.relations if one.name == "small")
         assert too_large_row("ERROR:  out of memory", snapshot, small) is None
+
+
+def test_what_users_made_in_the_systems_schemas_is_named(refnet: Command, live: Live) -> None:
+    live.run("CREATE TABLE information_schema.kept AS SELECT 1 AS v")
+    live.run("CREATE FUNCTION pg_catalog.twice(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2 * $1'")
+    made = refnet("backup", "database", "--no-prove")
+    assert made.code == 0, made.err
+    assert (
+        "what users made in the system's schemas is not in the backup, as pg_dump leaves it out:"
+        " information_schema.kept, pg_catalog.twice"
+    ) in " ".join(made.out.split())

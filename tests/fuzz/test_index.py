@@ -37,6 +37,7 @@ _SERVER = {
     "version": "18.6",
     "system_identifier": "74",
     "snapshot": "7:9:7,8",
+    "timezone": "Asia/Tokyo",
     "pg_dump": "18.6",
 }
 _ROLE = {

@@ -63,10 +63,12 @@ def test_databases_come_and_go_and_the_roles_come_back(refnet: Command, crowded:
     with crowded.target().connect() as session:
         mark = DatabaseMark("shop", MarkState.COPY, datetime(2026, 11, 25, 12, tzinfo=UTC))
         session.execute(previous_databases.comment_on(copy, previous_databases.comment_of(mark)))
-    sql(crowded, "CREATE DATABASE later", 'DROP DATABASE "Wiki Talk"', "DROP ROLE app")
+    sql(crowded, "CREATE DATABASE later IS_TEMPLATE true", 'DROP DATABASE "Wiki Talk"', "DROP ROLE app")
+    interrupted = "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'broken'"  # as DROP DATABASE does
+    sql(crowded, "CREATE DATABASE broken", interrupted)
     again = refnet("backup", "--no-prove", "--json")
     assert {one["source"] for one in again.json["results"]} == {"main-globals", "main-shop", "main-later"}
-    sql(crowded, f"DROP DATABASE {copy}")
+    sql(crowded, f"DROP DATABASE {copy}", "DROP DATABASE broken")
     assert "the database Wiki Talk of the cluster main is gone; its backups are kept" in again.err
     assert [name for name in refnet.names() if name.startswith(odd)]
 

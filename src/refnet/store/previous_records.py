@@ -17,7 +17,7 @@ from refnet.catalog.manifest import HIDDEN_PREFIX
 from refnet.core import checked
 from refnet.core.errors import RefnetError
 from refnet.core.files import explained, make_folder, replace_file
-from refnet.core.records import Flat, Layout, Needed, Record
+from refnet.core.records import Flat, Layout, Needed, Rare, Record
 from refnet.store import disk
 
 _ENDING = ".json"
@@ -61,6 +61,8 @@ class DatabaseMark(Record):
     comment: Needed[Annotated[str, checked.text(_RECORD_BYTES, errors="strict")] | None] = None
     #: Its own connection limit, restored with its name; RefNet 0.1.0 wrote none.
     limit: Annotated[int, checked.integer(-1, (1 << 31) - 1)] = -1
+    #: It was a template.
+    template: Rare[bool] = False
 
 
 @dataclass(frozen=True)

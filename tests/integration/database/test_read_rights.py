@@ -161,3 +161,18 @@ def test_subscriptions_that_only_a_superuser_may_read_are_named(shop: Shop) -> N
         shop.run("DROP SUBSCRIPTION news")
     assert read == ("subscriptions are not in the backup, as only a superuser may read them: news",)
     assert by_superuser == ()
+
+
+def test_options_of_user_mappings_that_only_a_superuser_may_read_are_named(shop: Shop) -> None:
+    shop.run("""
+        CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER far FOREIGN DATA WRAPPER nothing;
+        CREATE USER MAPPING FOR PUBLIC SERVER far OPTIONS (password 'secret');
+        CREATE USER MAPPING FOR CURRENT_USER SERVER far;
+    """)
+    shop.follow(shop.refusal())
+    read = held(artifact_of(shop.reader, shop.cluster.binaries)).index.unchecked
+    by_superuser = held(artifact_of(shop.admin, shop.cluster.binaries)).index.unchecked
+    assert read == (
+        "the options of user mappings are not in the backup, as only a superuser may read them: public on far",
+    )
+    assert by_superuser == ()

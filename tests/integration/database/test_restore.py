@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
+from tests import oracle
 from tests.integration.database.library import (
     LIBRARY,
     PREVIOUS,
@@ -24,11 +27,13 @@ from tests.integration.database.library import (
     role,
 )
 
+from refnet.catalog.manifest import Level
 from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.proof_run import ProofOptions
 from refnet.sources.database import undo_database
 from refnet.sources.database.admin_session import admin_session
 from refnet.sources.database.database_restore import row
@@ -76,6 +81,67 @@ def test_an_undo_brings_the_old_database_back_and_can_be_undone(library: Target,
     undo_database.undo(library, PREVIOUS)
     assert papers(library) == 53
     assert live_state(library)["comment"] == "the library of the lab"
+
+
+def test_a_template_is_one_again_after_a_restore_and_an_undo(library: Target, wheel: Binaries) -> None:
+    templates = f"SELECT datname::text FROM pg_database WHERE datistemplate AND starts_with(datname, '{library.name}')"
+    with admin_session(library) as admin:
+        admin.execute(previous_databases.template(library.name, is_template=True))
+        done = restore(library, held(artifact_of(library, wheel)), wheel)
+        assert admin.execute(templates).fetchall() == [(library.name,)]
+        assert of_database(library, MarkState.RESTORED) == [done.previous]
+        undo_database.undo(library, PREVIOUS)
+        assert admin.execute(templates).fetchall() == [(library.name,)]
+        admin.execute(previous_databases.template(library.name, is_template=False))
+
+
+ZONED = """
+CREATE TABLE events (at timestamptz, day date, CHECK (day = at::date));
+INSERT INTO events SELECT at, at::date FROM generate_series('2026-01-01 00:30'::timestamptz, '2026-01-03', '7 hours') at;
+CREATE MATERIALIZED VIEW days AS SELECT at::date AS day, count(*) AS n FROM events GROUP BY 1;
+"""
+
+
+def test_checks_and_materialized_views_see_the_time_zone_of_the_source(
+    library: Target, wheel: Binaries, short_home: Path
+) -> None:
+    days = "SELECT day::text, n, convalidated FROM days, pg_constraint WHERE conrelid = 'events'::regclass ORDER BY day"
+    with admin_session(library) as admin:
+        admin.execute(
+            sql.SQL("ALTER DATABASE {} SET timezone = 'Asia/Tokyo'").format(sql.Identifier(library.name))
+        )
+    with library.connect() as session:
+        session.execute(ZONED)
+        before = session.execute(days).fetchall()
+    dump = held(artifact_of(library, wheel))
+    proof = dump.prove(Level.PROVEN, ProofOptions(short_home / "scratch", lambda *_, **__: wheel, 2))
+    assert (proof.level, proof.reasons) == (Level.PROVEN, ())
+    assert restore(library, dump, wheel).notes == ()
+    with library.connect() as session:
+        assert session.execute(days).fetchall() == before
+
+
+def test_a_schema_public_that_was_dropped_stays_away(library: Target, wheel: Binaries) -> None:
+    with library.connect() as session:
+        session.execute("ALTER SCHEMA public RENAME TO own")
+    content = artifact_of(library, wheel)
+    restore(library, held(content), wheel)
+    stock = library.database(f"{library.name}_stock")
+    with admin_session(library) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(stock.name)))
+    oracle.run(
+        wheel.tool("psql"),
+        "-Xq",
+        "-v",
+        "ON_ERROR_STOP=1",
+        conninfo=stock.conninfo,
+        stdin=gzip.decompress(content),
+    )
+    for restored in (library, stock):
+        with restored.connect() as session:
+            assert session.execute(
+                "SELECT to_regnamespace('public'), count(*) FROM own.papers"
+            ).fetchall() == [(None, 50)]
 
 
 def test_an_undo_without_anything_kept_says_so(library: Target) -> None:
@@ -151,7 +217,7 @@ def test_what_stands_around_the_database_is_restored(
     target = make_database(SMALL_LIBRARY)
     name = sql.Identifier(target.name)
     with busy_server.target().connect() as admin:
-        for role in ("reader", "owner of it"):
+        for role in ("reader", "owner of it", "zed", "amy"):
             with suppress(psycopg.errors.DuplicateObject):
                 admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
         for statement in (
@@ -162,6 +228,12 @@ def test_what_stands_around_the_database_is_restored(
             "ALTER ROLE reader IN DATABASE {} SET statement_timeout = '3s'",
             "REVOKE ALL ON DATABASE {} FROM PUBLIC",
             "GRANT CONNECT ON DATABASE {} TO reader WITH GRANT OPTION",
+            "GRANT CONNECT ON DATABASE {} TO zed WITH GRANT OPTION",
+            "SET ROLE zed",
+            "GRANT CONNECT ON DATABASE {} TO amy WITH GRANT OPTION",
+            "SET ROLE amy",
+            "GRANT CONNECT ON DATABASE {} TO reader",
+            "RESET ROLE",
             "ALTER DATABASE {} CONNECTION LIMIT 17",
             "COMMENT ON DATABASE {} IS 'it''s ours'",
         ):

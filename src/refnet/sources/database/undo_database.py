@@ -114,6 +114,8 @@ def undo(
             previous_databases.comment_on(live, back.mark.comment),
             previous_databases.limit_of(live, back.mark.limit),
         ]
+        if back.mark.template:
+            statements.append(previous_databases.template(live, is_template=True))
         before = _record(admin, back, live, clock) if decided.replaces else None
         if before:
             previous.add(before)

@@ -188,7 +188,7 @@ _DATABASE = record(
         ),
         "settings": each(record({"role": or_none(_name), "setting": _setting}), _MOST),
     },
-    {"icu_rules": or_none(_words), "tablespace": _name},
+    {"icu_rules": or_none(_words), "tablespace": _name, "template": flag, "without_public": flag},
 )
 _SERVER = record(
     {
@@ -197,7 +197,7 @@ _SERVER = record(
         "system_identifier": or_none(text(20, shortest=1, like="[0-9]*")),
         "pg_dump": text(20, like=r"[0-9]{1,3}(\.[0-9]{1,5})*"),
     },
-    {"snapshot": or_none(_snapshot)},
+    {"snapshot": or_none(_snapshot), "timezone": text(200, like="[A-Za-z0-9_+/:<>,.-]+")},
 )
 
 

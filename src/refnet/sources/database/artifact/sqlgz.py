@@ -29,6 +29,8 @@ from refnet.sources.database.sql_text import Codec
 
 #: The first line of every artifact. A file with it and without a footer was cut short.
 FIRST_LINE = b"-- RefNet database artifact, format 1\n"
+#: Of a database that lacks this schema, which every new one has.
+DROP_PUBLIC = b"DROP SCHEMA IF EXISTS public;\n"
 CHUNK = 1 << 18
 _PIECE = 1 << 20
 

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import psycopg
 from xxhash import xxh3_128
 
-from refnet.core.formatting import some
 from refnet.sources.database.artifact.index_values import POWERS
 from refnet.sources.database.dump.snapshot import OpenSnapshot
 
@@ -25,20 +24,24 @@ _DATABASE = """
 SELECT d.datname::text, pg_get_userbyid(d.datdba)::text, pg_encoding_to_char(d.encoding)::text,
        d.datcollate::text, d.datctype::text, t.spcname::text, d.datconnlimit,
        shobj_description(d.oid, 'pg_database'),
-       coalesce(d.datacl @> acldefault('d', d.datdba) AND d.datacl <@ acldefault('d', d.datdba), true), {provider}, {locale}, {rules}
+       coalesce(d.datacl @> acldefault('d', d.datdba) AND d.datacl <@ acldefault('d', d.datdba), true),
+       d.datistemplate, {provider}, {locale}, {rules}
 FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database()
 """
+_PUBLIC = "SELECT 1 FROM pg_namespace WHERE nspname = 'public'"
+#: In the order of the grants: a role that grants what was granted to it comes later.
 _ACL = """
 SELECT pg_get_userbyid(a.grantor)::text,
        CASE a.grantee WHEN 0 THEN '' ELSE pg_get_userbyid(a.grantee)::text END, a.privilege_type::text, a.is_grantable
-FROM pg_database d, aclexplode(d.datacl) a WHERE d.datname = current_database() ORDER BY 1, 2, 3
+FROM pg_database d, aclexplode(d.datacl) WITH ORDINALITY a WHERE d.datname = current_database() ORDER BY a.ordinality
 """
 _SETTINGS = """
 SELECT CASE s.setrole WHEN 0 THEN NULL ELSE pg_get_userbyid(s.setrole)::text END, c::text
 FROM pg_db_role_setting s, unnest(s.setconfig) c
 WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1 NULLS FIRST, 2
 """
-_ROLES = """
+#: Parameter: whether to include the first superuser of the cluster.
+ROLES = """
 WITH RECURSIVE here AS (SELECT oid, datdba FROM pg_database WHERE datname = current_database()),
 needed AS (
     SELECT refobjid AS oid FROM pg_shdepend, here
@@ -65,10 +68,6 @@ _OPTIONS = ", bool_or(inherit_option), bool_or(set_option)"
 _PARAMETERS = """
 SELECT a.grantee::int8, p.parname::text, a.privilege_type::text, bool_or(a.is_grantable)
 FROM pg_parameter_acl p, aclexplode(p.paracl) a WHERE a.grantee = ANY (%s::oid[]) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
-"""
-_LABELS = """
-SELECT DISTINCT pg_get_userbyid(objoid)::text FROM pg_shseclabel
-WHERE classoid = 'pg_authid'::regclass AND objoid = ANY (%s::oid[]) ORDER BY 1
 """
 _TABLESPACES = """
 SELECT DISTINCT t.spcname::text FROM pg_tablespace t
@@ -107,7 +106,10 @@ WHERE c.relkind = 'm' AND c.relispopulated ORDER BY 2, 3
 
 
 def database(catalog: CatalogQueries) -> dict[str, Any]:
-    """The database's own state: owner, encoding, locale, tablespace, limit, comment, privileges, settings."""
+    """The database's own state: owner, encoding, locale, tablespace, limit, comment, privileges, settings.
+
+    `template` and `without_public` (it lacks the schema that every new database has) are there only if they are true.
+    """
     provider = "datlocprovider::text" if catalog.major >= 15 else "'c'"
     locale = (
         "datlocale::text"
@@ -118,9 +120,9 @@ def database(catalog: CatalogQueries) -> dict[str, Any]:
     )
     rules = "daticurules::text" if catalog.major >= 16 else "NULL::text"
     query = _DATABASE.format(provider=provider, locale=locale, rules=rules)
-    name, owner, encoding, collate, ctype, tablespace, limit, comment, default_acl, *icu = catalog.rows(
-        query
-    )[0]
+    name, owner, encoding, collate, ctype, tablespace, limit, comment, default_acl, template, *icu = (
+        catalog.rows(query)[0]
+    )
     acl = [
         dict(zip(("grantor", "grantee", "privilege", "grantable"), row, strict=True))
         for row in catalog.rows(_ACL)
@@ -139,6 +141,8 @@ def database(catalog: CatalogQueries) -> dict[str, Any]:
         "comment": comment,
         "acl": None if default_acl else acl,
         "settings": [{"role": role, "setting": setting} for role, setting in catalog.rows(_SETTINGS)],
+        **({"template": True} if template else {}),
+        **({} if catalog.rows(_PUBLIC) else {"without_public": True}),
     }
 
 
@@ -148,7 +152,7 @@ def roles(snapshot: OpenSnapshot, *, bootstrap: bool) -> tuple[dict[str, Any], .
     `bootstrap`: include the cluster's first superuser; the server records no dependency on it.
     """
     fields = (*POWERS, "connection_limit", "valid_until", "comment", "settings")
-    rows = snapshot.rows(_ROLES, bootstrap)
+    rows = snapshot.rows(ROLES, bootstrap)
     oids = [row[0] for row in rows]
     member_of: dict[int, list[dict[str, Any]]] = {}
     for member, *one in snapshot.rows(_MEMBERSHIPS.format(_OPTIONS if snapshot.major >= 16 else ""), oids):
@@ -186,9 +190,10 @@ def extensions(snapshot: OpenSnapshot) -> tuple[dict[str, Any], ...]:
 
 
 def server(snapshot: OpenSnapshot) -> dict[str, Any]:
-    """Return version_num, version, system_identifier (None if this user may not see it) and snapshot of the server.
+    """Return version_num, version, system_identifier (None if this user may not see it), snapshot and timezone of the server.
 
-    Rows that are written later on the same server can be counted by the snapshot's text.
+    Rows that are written later on the same server can be counted by the snapshot's text. The time zone is that of a session
+    that sets none.
     """
     number, text, moment = snapshot.rows(
         "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
@@ -198,7 +203,16 @@ def server(snapshot: OpenSnapshot) -> dict[str, Any]:
     identifier = (
         snapshot.rows("SELECT system_identifier::text FROM pg_control_system()")[0][0] if may else None
     )
-    return {"version_num": number, "version": text, "system_identifier": identifier, "snapshot": moment}
+    settings = {name: value for name, value in snapshot.reader_settings.items() if name != "timezone"}
+    with snapshot.target.connect(settings, encoding="UTF8") as session:
+        ((zone,),) = session.execute("SELECT current_setting('timezone')").fetchall()
+    return {
+        "version_num": number,
+        "version": text,
+        "system_identifier": identifier,
+        "snapshot": moment,
+        "timezone": zone,
+    }
 
 
 def large_objects(connection: psycopg.Connection[tuple[Any, ...]]) -> Iterator[tuple[int, int, str]]:
@@ -222,34 +236,3 @@ def _rest(connection: psycopg.Connection[tuple[Any, ...]], oid: int) -> Iterator
         at += len(row[0])
         if len(row[0]) < _LO_PIECE:
             return
-
-
-#: pg_dump leaves them out unless it is a superuser's.
-_SUBSCRIPTIONS = """
-SELECT subname::text FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid
-WHERE datname = current_database() AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) ORDER BY 1
-"""
-#: pg_dump leaves out what they contain.
-_UNLOGGED = """
-SELECT oid::regclass::text FROM pg_class
-WHERE relpersistence = 'u' AND relkind IN ('r', 'S') AND oid >= 16384 AND pg_is_in_recovery() ORDER BY 1
-"""
-
-
-def unchecked(snapshot: OpenSnapshot) -> tuple[str, ...]:
-    """Sentences about things that the database refers to and an artifact does not contain."""
-    (foreign,) = snapshot.rows("SELECT count(*) FROM pg_foreign_table")[0]
-    roles = [row[0] for row in snapshot.rows(_ROLES, False)]
-    left_out = {
-        "the content of unlogged tables and sequences is not in the backup, as a standby has none": snapshot.rows(
-            _UNLOGGED
-        ),
-        "subscriptions are not in the backup, as only a superuser may read them": snapshot.rows(
-            _SUBSCRIPTIONS
-        ),
-        "the security labels of roles are not kept": snapshot.rows(_LABELS, roles),
-    }
-    return (
-        *(f"{what}: {some([name for (name,) in rows])}" for what, rows in left_out.items() if rows),
-        *([f"the rows of {foreign} foreign tables live on other servers"] if foreign else []),
-    )

@@ -24,8 +24,9 @@ from refnet.sources.database.artifact.deflating import compress
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.member_rows import Cutter, DataSection, Packed, gathered
-from refnet.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer
+from refnet.sources.database.artifact.sqlgz import DROP_PUBLIC, FIRST_LINE, LONGEST_SCHEMA, Writer
 from refnet.sources.database.dump import metadata
+from refnet.sources.database.dump.not_dumped import not_dumped
 from refnet.sources.database.dump.pgdump import TIMEOUT_17, PgDump, too_large_row
 from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlError
 from refnet.sources.database.dump.ranges import Range, ranges
@@ -166,9 +167,9 @@ class _DumpRun:
             self._start(self._copy_rest)
             self._start(self._source.count)
             self._pgdump.dump_schema()
-            self._add_text(MemberKind.PRE, self._begin())
-            post = self._pgdump.text("post-data") + self._restrict(b"\\unrestrict")
             facts = self._facts()  # of the snapshot, like the rows: beside the copying, not after it
+            self._add_text(MemberKind.PRE, self._begin(facts))
+            post = self._pgdump.text("post-data") + self._restrict(b"\\unrestrict")
             self._write()
             self._source.compare(self._tables.rows)
             self._advance(self._total)
@@ -189,9 +190,10 @@ class _DumpRun:
 
     # The thread that writes.
 
-    def _begin(self) -> bytes:
+    def _begin(self, facts: Index) -> bytes:
         pre = self._pgdump.text("pre-data")
-        return FIRST_LINE + _HEADER + self._restrict(b"\\restrict") + pre + _READERS
+        without = DROP_PUBLIC if facts.database.get("without_public") else b""
+        return FIRST_LINE + _HEADER + self._restrict(b"\\restrict") + without + pre + _READERS
 
     def _restrict(self, command: bytes) -> bytes:
         return b"%b %b\n" % (command, self._pgdump.restrict_key.encode())
@@ -255,7 +257,7 @@ class _DumpRun:
             extensions=metadata.extensions(snapshot),
             foreign_views=metadata.foreign_views(snapshot),
             partial=bool(pgdump.only),
-            unchecked=(*metadata.unchecked(snapshot), *self._newer_programs()),
+            unchecked=(*not_dumped(snapshot), *self._newer_programs()),
         )
 
     def _index(self, facts: Index) -> Index:

@@ -24,7 +24,7 @@ from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.proof.compare import compare, failed
 from refnet.sources.database.restore.left_out import LeftOut
 from refnet.sources.database.restore.load import Loader
-from refnet.sources.database.restore.loader_settings import loader_settings
+from refnet.sources.database.restore.loader_settings import loader_settings, time_zone
 from refnet.sources.database.restore.own_schema import LateExtensions
 from refnet.sources.database.rows.live_catalog import user_relations
 from refnet.sources.database.workers import Workers
@@ -96,6 +96,7 @@ def refresh_foreign_views(target: Target, index: Index) -> tuple[str, ...]:
         return ()
     with target.connect(encoding="UTF8") as session:
         settings = {**loader_settings(server_version(session)), "statement_timeout": f"{_SECONDS * 1000:.0f}"}
+        settings |= time_zone(session, index)
     notes = []
     with target.connect(settings, encoding="UTF8") as session:
         recorded = {name for _, name in index.foreign_views}

@@ -229,6 +229,8 @@ class _RestoreRun:
             previous_databases.comment_on(live, previous_databases.own_comment(state["comment"])),
             previous_databases.allow_connections(live, allow=True),
         ]
+        if state.get("template"):
+            also.append(previous_databases.template(live, is_template=True))
         records = self.resources.previous
         if not replaces:
             swap(self.admin, self.target, [Rename(name, live, copy)], also)

@@ -27,7 +27,7 @@ from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Index, Member, Table
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.member_rows import Digest, Lines, complete_lines, copy_body, cut_short
-from refnet.sources.database.artifact.sqlgz import Reader
+from refnet.sources.database.artifact.sqlgz import DROP_PUBLIC, Reader
 from refnet.sources.database.dump.pgdump import refuses_lz4
 from refnet.sources.database.proof.guarded_schema import GuardedSchema, Logins
 from refnet.sources.database.proof.row_digests import MemberRows
@@ -40,6 +40,7 @@ from refnet.sources.database.restore.loader_settings import (
     WORKERS,
     build_settings,
     loader_settings,
+    time_zone,
 )
 from refnet.sources.database.restore.own_schema import LateExtensions, OwnSchema
 from refnet.sources.database.restore.schema_archive import Archive
@@ -165,6 +166,7 @@ class Loader(AbstractContextManager["Loader"]):
             self._codec = Codec.of(control, self._index.encoding)
             without_lz4 = refuses_lz4(control, reader.text(MemberKind.PRE))
             own = build_settings(control, workers.jobs, scratch=logins is not None)
+            own |= time_zone(control, self._index)
         self._settings = {**loader_settings(server), **own}
         builder = logins.as_builder(target.name) if logins else target
         self._programs = self._programs_of(target)
@@ -195,6 +197,9 @@ class Loader(AbstractContextManager["Loader"]):
             session.close()
 
     def load(self) -> None:
+        if self._index.database.get("without_public"):
+            with self._target.connect(self._settings, encoding=self._index.encoding) as session:
+                session.execute(DROP_PUBLIC)
         with self._schema() as schema:
             self._workers.progress("schema", 0, None)
             schema.create()

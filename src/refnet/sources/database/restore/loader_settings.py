@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import psycopg
+
 from refnet.postgres.session import reader_settings
 from refnet.sources.database.admin_session import Session
+from refnet.sources.database.artifact.index import Index
 
 #: What every loading session sets. A database that is read-only by default can still be filled. A lost commit
 #: loses nothing: the copy is not live until a later commit has reached the disk.
@@ -33,6 +36,20 @@ _BUFFERS = "SELECT pg_size_bytes(current_setting('shared_buffers')) / 1024"
 def loader_settings(major: int) -> dict[str, str]:
     """Return the settings of all loading sessions on a server of `major`, including the readers' settings."""
     return {**reader_settings(major), **LOADER_SETTINGS}
+
+
+def time_zone(session: Session, index: Index) -> dict[str, str]:
+    """Return the setting with the time zone of the source of `index`, if it is recorded and this server knows it.
+
+    Checks and materialized views may depend on it.
+    """
+    if not (zone := index.server.get("timezone")):
+        return {}
+    try:
+        session.execute("SELECT pg_catalog.set_config('timezone', %s, false)", (zone,))
+    except psycopg.DataError:
+        return {}
+    return {"timezone": zone}
 
 
 def build_settings(session: Session, jobs: int, *, scratch: bool) -> dict[str, str]:

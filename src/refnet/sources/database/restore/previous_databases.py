@@ -227,6 +227,11 @@ def allow_connections(name: str, *, allow: bool) -> sql.Composed:
     return sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(name), sql.Literal(allow))
 
 
+def template(name: str, *, is_template: bool) -> sql.Composed:
+    """Return the statement that makes a database a template, which nobody drops and every creator of databases copies, or not."""
+    return sql.SQL("ALTER DATABASE {} IS_TEMPLATE {}").format(sql.Identifier(name), sql.Literal(is_template))
+
+
 def free_name(admin: Session, name: str) -> str:
     """`name`, with a number appended if it is taken."""
     taken = {row[0] for row in admin.execute("SELECT datname::text FROM pg_database").fetchall()}
@@ -249,7 +254,7 @@ def record_of(admin: Session, live: str, name: str, successor: int, mark: Databa
     """Return the record of the database `live` as a previous version named `name`; `successor`: the new one's oid."""
     row = admin.execute(
         "SELECT oid::int8, pg_get_userbyid(datdba)::text, pg_current_snapshot()::text,"
-        " shobj_description(oid, 'pg_database'), datconnlimit FROM pg_database WHERE datname = %s",
+        " shobj_description(oid, 'pg_database'), datconnlimit, datistemplate FROM pg_database WHERE datname = %s",
         (live,),
     ).fetchone()
     if row is None:
@@ -257,15 +262,16 @@ def record_of(admin: Session, live: str, name: str, successor: int, mark: Databa
             f"the database {live} is gone",
             "It was dropped or renamed meanwhile: `psql -l` lists the databases. Rename it back, then retry.",
         )
-    oid, owner, snapshot, comment, limit = row
-    own = replace(mark, snapshot=snapshot, comment=own_comment(comment), limit=limit)
+    oid, owner, snapshot, comment, limit, template = row
+    own = replace(mark, snapshot=snapshot, comment=own_comment(comment), limit=limit, template=template)
     return PreviousRecord(system_identifier(admin), name, oid, owner, successor, own)
 
 
 def closed(record: PreviousRecord) -> list[Statement]:
     """Return the statements that mark a previous version and close it to all but superusers."""
     mark = comment_on(record.name, comment_of(record.mark))
-    return [mark, limit_of(record.name, 0)]
+    copied = [template(record.name, is_template=False)] if record.mark.template else []
+    return [mark, limit_of(record.name, 0), *copied]
 
 
 def gone(admin: Session, records: Sequence[PreviousRecord], database: str) -> tuple[PreviousRecord, ...]:
@@ -341,12 +347,12 @@ def _drop_subscriptions(admin: Session, target: Target, name: str) -> None:
 #: `postgres` is the database to connect to before there is any other one; by default it is empty.
 _OTHERS = """
 SELECT datname::text, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database
-WHERE NOT datistemplate AND datallowconn AND datname NOT IN ('postgres', current_database()) ORDER BY 1
+WHERE datallowconn AND datname NOT IN ('postgres', 'template0', 'template1', current_database()) ORDER BY 1
 """
-#: Without the templates.
+#: Without the server's own templates. A limit of -2 is that of a database whose DROP was interrupted: nobody can connect.
 _ALL = """
-SELECT datname::text, shobj_description(oid, 'pg_database'), datconnlimit, datallowconn FROM pg_database
-WHERE NOT datistemplate ORDER BY 1
+SELECT datname::text, shobj_description(oid, 'pg_database'), datconnlimit, datallowconn AND datconnlimit <> -2
+FROM pg_database WHERE datname NOT IN ('template0', 'template1') ORDER BY 1
 """
 
 
