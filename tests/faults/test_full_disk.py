@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +13,13 @@ from psycopg import sql
 from tests.command import Command, url_of
 from tests.faults.conftest import fill
 
+from refnet.core.errors import RefnetError
 from refnet.core.processes import until
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target
+from refnet.sources.sqlite.box import box
 
 #: Little text that takes a lot of room: 8 MB of rows, 33 MB with its indexes.
 _NARROW = """
@@ -153,3 +156,20 @@ def test_a_full_data_folder_ends_a_restore_and_nothing_else(
     (full.data.parents[2] / "filler").unlink()
     refnet("restore", "database", "--force").succeeds()
     assert not [name for name in _databases(full) if "_copy_" in name]
+
+
+@pytest.mark.parametrize("free", [64 << 10, 0])
+def test_a_full_home_is_no_fault_of_a_database_of_sqlite(
+    mounted: Callable[..., Path], short_folder: Path, tmp_path: Path, free: int
+) -> None:
+    home = mounted(Path(tempfile.mkdtemp(dir=short_folder)), "size=1m,mode=0755")
+    live = tmp_path / "app.db"
+    with sqlite3.connect(live) as session:
+        session.execute("CREATE TABLE t AS SELECT zeroblob(2000000)")
+    (home / "scratch").mkdir()
+    fill(home, free=free)
+    with (
+        pytest.raises(RefnetError, match=f"no space left in {home}"),
+        box(home / "scratch", "app", live) as own,
+    ):
+        own.live(live, copy=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -19,7 +20,7 @@ from refnet.catalog.artifact import Deviation
 from refnet.catalog.evidence import Sentences
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import explained, read_regular
+from refnet.core.files import explain, explained, read_regular
 from refnet.core.records import Layout, Most, Record
 from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries
@@ -191,6 +192,8 @@ class Box:
         code = 0
         try:
             code, *_ = self.way.run(command, seconds + 60, **streams)
+            if code in {errno.ENOSPC, errno.EDQUOT}:  # of the child, which could not write its answer
+                raise explain(OSError(code, os.strerror(code)), answer)
             found = checked.document(read_regular(answer, _ANSWER), _ANSWER)
         except subprocess.TimeoutExpired:
             raise self._refused(f"not read within {seconds:.0f} s") from None
@@ -221,6 +224,7 @@ def box(base: Path, name: str, live: Path | None = None) -> Iterator[Box]:
     with ExitStack() as stack:
         with explained(live or base):
             user = _owner(live) if live or os.geteuid() else stack.enter_context(free_account())
+        with explained(base):
             folder, program = new_folder(base, user, stack), Path(os.path.realpath(sys.executable))
             python = _Python(program.parent, 0, ".".join(map(str, sys.version_info[:3])), "python")
             folders = _Folders(folder, folder, python, live.parent if live else None)

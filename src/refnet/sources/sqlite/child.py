@@ -184,8 +184,11 @@ def _main() -> None:
         answer = {"live": live, "check": check, "query": query}[job["verb"]](job)
     except (sqlite3.Error, sqlite3.Warning, OSError, MemoryError, ValueError) as error:
         answer = {"error": _said(error) or "out of memory", "code": getattr(error, "sqlite_errorname", "")}
-    with open(job["answer"], "x", encoding="ascii") as file:  # noqa: PTH123  # pathlib takes longer to load
-        json.dump(answer, file)
+    try:
+        with open(job["answer"], "x", encoding="ascii") as file:  # noqa: PTH123  # pathlib takes longer to load
+            json.dump(answer, file)
+    except OSError as error:
+        sys.exit(error.errno)
 
 
 if __name__ == "__main__":
