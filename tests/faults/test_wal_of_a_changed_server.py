@@ -121,6 +121,99 @@ def test_a_clone_that_is_ahead_on_the_same_timeline_is_refused(receiving: Receiv
     assert receiving.archive.read(max(receiving.archive.present())) == before
 
 
+def _lay_a_copy_aside(server: WalServer) -> None:
+    """Copy the server, which is restarted."""
+    server.stop()
+    server.copy(server.data, server.data.with_name("copy"))
+    server.start()
+
+
+def _change_places(server: WalServer) -> None:
+    """Run the copy in the place of the server; the next time, the server again."""
+    server.stop()
+    spare, copy = server.data.with_name("spare"), server.data.with_name("copy")
+    server.data.rename(spare)
+    copy.rename(server.data)
+    spare.rename(copy)
+    server.start()
+
+
+def _receive_beside_a_copy(receiving: Receiving, *more: str) -> dict[str, str]:
+    """Receive what the server writes after it was copied, and `more`; the SHA-256 of what is in the archive then."""
+    with receiving.running() as run:
+        receiving.server.write(2)
+        receiving.catch_up(run)
+        _lay_a_copy_aside(receiving.server)
+        receiving.server.sql("INSERT INTO t SELECT g, 'original' FROM generate_series(1, 100) g", *more)
+        receiving.catch_up(run)
+    return _digests(receiving)
+
+
+def _digests(receiving: Receiving) -> dict[str, str]:
+    return {one.name: one.sha256 for one in receiving.archive.segments(1)}
+
+
+@pytest.mark.parametrize("more", [(), ("SELECT pg_switch_wal()",)], ids=["in a segment", "at its end"])
+@pytest.mark.parametrize("ahead", [0, 3], ids=["within it", "by segments"])
+def test_no_base_backup_is_made_of_a_copy_that_wrote_ahead_while_no_receiver_ran(
+    receiving: Receiving, more: tuple[str, ...], ahead: int
+) -> None:
+    server, before = receiving.server, _receive_beside_a_copy(receiving, *more)
+    _change_places(server)
+    server.sql("INSERT INTO t SELECT g, 'a copy, which wrote more' FROM generate_series(1, 500) g", *more)
+    server.write(ahead)
+    receiving.refnet("backup", "main-cluster").fails(4, "it is another server, or a copy", "pg_promote")
+    assert receiving.refnet.names() == []
+    assert _digests(receiving) == before
+    _change_places(server)
+    server.write(1)
+    receiving.refnet("backup", "main-cluster").succeeds()
+    with receiving.running() as run:
+        receiving.catch_up(run)
+    assert receiving.status()["gaps"] == []
+
+
+def test_a_copy_that_wrote_ahead_is_refused_where_the_last_segment_was_complete(receiving: Receiving) -> None:
+    """No byte of it comes again: the first record of the next one must follow its last one."""
+    server, before = receiving.server, _receive_beside_a_copy(receiving, "SELECT pg_switch_wal()")
+    for idle in receiving.archive.live.glob("*.partial"):  # the server wrote that without being asked
+        idle.unlink()
+    told = receiving.report()
+    _change_places(server)
+    server.write(4)
+    with receiving.running() as run:
+        receiving.says(run, "does not continue what was received")
+    found = receiving.report()
+    assert told
+    assert found
+    assert found.received_lsn <= told.received_lsn
+    assert found.received_until == told.received_until
+    assert _digests(receiving) == before
+    _change_places(server)
+    with receiving.running() as run:
+        server.write(1)
+        receiving.catch_up(run)
+    assert receiving.status()["gaps"] == []
+
+
+def test_a_copy_that_wrote_ahead_is_refused_where_a_base_backup_fetched_newer_wal(receiving: Receiving) -> None:
+    server = receiving.server
+    _receive_beside_a_copy(receiving)
+    server.write(20)  # too many to fetch again
+    receiving.refnet("backup", "main-cluster", "--no-prove").succeeds()
+    assert receiving.status()["gaps"]
+    before = _digests(receiving)
+    _change_places(server)
+    server.write(30)
+    with receiving.running() as run:
+        receiving.says(run, "sends other WAL")
+    assert _digests(receiving) == before
+    _change_places(server)
+    with receiving.running() as run:
+        receiving.catch_up(run)
+    assert receiving.status()["gaps"] == []
+
+
 def test_another_server_gets_an_archive_of_its_own(
     receiving: Receiving, wheel: Binaries, short_folder: Path
 ) -> None:

@@ -41,6 +41,27 @@ def test_a_middle_segment_that_is_missing_is_a_gap_and_not_a_read(tmp_path: Path
     assert caught.value.code is Exit.DAMAGED
 
 
+def test_a_segment_without_its_end_is_a_gap_where_another_one_follows(tmp_path: Path) -> None:
+    """As after a slot was lost: a recovery would end within it."""
+    made = archive(tmp_path, NAMES[0])
+    put(made, f"{NAMES[1]}.partial")
+    assert not made.gaps(5 * SIZE, 1)
+    put(made, NAMES[2])
+    assert made.gaps(5 * SIZE, 1) == (Gap(NAMES[1], NAMES[1], 1),)
+    assert not made.gaps(5 * SIZE, 1, 7 * SIZE)  # a moment in it
+    put(made, NAMES[1])
+    assert not made.gaps(5 * SIZE, 1)
+
+
+def test_what_is_received_is_a_gap_where_a_base_backup_fetched_later_wal(tmp_path: Path) -> None:
+    made = archive(tmp_path, NAMES[0], NAMES[2])
+    partial = made.live / f"{NAMES[1]}.partial"
+    partial.write_bytes(segment(NAMES[1]))
+    assert made.gaps(5 * SIZE, 1) == (Gap(NAMES[1], NAMES[1], 1),)
+    partial.rename(made.live / NAMES[1])
+    assert not made.gaps(5 * SIZE, 1)
+
+
 def test_a_file_that_was_cut_is_a_gap(tmp_path: Path) -> None:
     made = archive(tmp_path, *NAMES)
     os.truncate(made.folder_of(1) / f"{NAMES[2]}.gz", 100)

@@ -8,7 +8,7 @@ recovery to a point in time that goes on writing makes a new timeline, whose his
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, NamedTuple
@@ -153,11 +153,14 @@ def needed(start: int, end: int, timeline: int, history: Sequence[Fork], size: i
         yield segment_of(first, on, size)
 
 
-def gaps(wanted: Iterable[str], there: frozenset[str] | set[str]) -> Iterator[Gap]:
-    """Yield what is missing of the segments `wanted`, which are in order; neighbours are one gap."""
-    missing = list[str]()
-    for name in wanted:
-        if name not in there:
+def gaps(wanted: Iterable[str], there: Set[str], cut: Set[str] = frozenset()) -> Iterator[Gap]:
+    """Yield what is missing of the segments `wanted`, which are in order; neighbours are one gap.
+
+    cut: those of `there` without their end, which nothing can follow: such a one may only be the last.
+    """
+    names, missing = list(wanted), list[str]()
+    for name in names:
+        if name not in there or (name in cut and name != names[-1]):
             missing.append(name)
         elif missing:
             yield Gap(missing[0], missing[-1], len(missing))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import psycopg
 
@@ -31,7 +31,7 @@ from refnet.core.formatting import plural
 from refnet.core.processes import end_with_parent, until
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
-from refnet.sources.cluster import wal_server, wal_writer
+from refnet.sources.cluster import live_folder, wal_server, wal_writer
 from refnet.sources.cluster.backup_manifest import BackupManifest
 from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
 from refnet.sources.cluster.wal_index import sizes_in
@@ -39,7 +39,7 @@ from refnet.sources.database import server_errors
 
 #: How long the last segment may take to arrive after the backup, and pg_receivewal to begin.
 _SECONDS = 300.0
-_RESERVE = "SELECT pg_catalog.pg_create_physical_replication_slot(%s, true, true)"
+_RESERVE = "SELECT (lsn - '0/0')::bigint FROM pg_catalog.pg_create_physical_replication_slot(%s, true, true)"
 #: Whether pg_receivewal has begun: until the server writes something, it has no file.
 #: pg_stat_replication shows a role without pg_read_all_stats nothing of its own sessions; pg_stat_activity does.
 _STREAMS = """
@@ -91,19 +91,30 @@ def _has(archive: WalArchive, timeline: int, segment: str) -> bool:
     return (archive.folder_of(timeline) / f"{segment}.gz").exists() or (archive.live / segment).exists()
 
 
+class Overlap(NamedTuple):
+    """The newest segment in an archive, which its server may have still."""
+
+    segment: str
+    #: Where it ends.
+    end: int
+    #: The server keeps the WAL from this position on; None: unknown.
+    kept: int | None
+
+
 #: Fetches the WAL that the server writes meanwhile into an archive.
 Fetching = Callable[[WalArchive], AbstractContextManager[KeepWal]]
 
 
 @contextmanager
 def fetched(
-    program: Callable[[], Path], target: Target, base: Path, archive: WalArchive
+    program: Callable[[], Path], target: Target, base: Path, archive: WalArchive, *, overlap: Overlap | None = None
 ) -> Iterator[KeepWal]:
     """Run pg_receivewal while a base is made; a temporary slot keeps the WAL from being removed meanwhile.
 
     Args:
         program: finds pg_receivewal.
         base: where its folder is made.
+        overlap: if the server has that segment still, it is fetched again, and compared.
     """
     make_folder(base)
     with (
@@ -112,7 +123,9 @@ def fetched(
         tempfile.TemporaryFile() as errors,
     ):
         name = f"refnet_{secrets.token_hex(6)}"
-        _reserve(session, name)
+        reserved = _reserve(session, name)
+        if overlap and overlap.end > min(reserved, overlap.kept or reserved):
+            (folder / f"{overlap.segment}{PARTIAL}").touch()  # pg_receivewal begins with it
         command = [str(program()), f"--directory={folder}", "--no-loop", "--no-password"]
         variables = {**target.environment(), "PGAPPNAME": name}
         with subprocess.Popen(
@@ -156,21 +169,23 @@ class _Fetch:
             raise server_errors.of_program("pg_receivewal", said, "fetching the WAL of the base backup")
 
     def has_begun(self) -> bool:
-        return any(is_segment(one.removesuffix(PARTIAL)) for one in sizes_in(self.folder))
+        return any(size and is_segment(one.removesuffix(PARTIAL)) for one, size in sizes_in(self.folder).items())
 
     def keep(self, manifest: BackupManifest, progress: Progress) -> None:
         names = segments_of(self.archive, manifest)
         progress("fetching its WAL", 0, None)
         self.wait(lambda: all((self.folder / one).exists() for one in names))
+        live_folder.check_fetched(self.archive, self.folder)
         wal_writer.take_in(self.archive, self.folder)
 
 
-def _reserve(session: wal_server.Session, name: str) -> None:
-    """Have the server keep all WAL that it writes from now on; the slot ends with the session, so it never outlives us."""
+def _reserve(session: wal_server.Session, name: str) -> int:
+    """Have the server keep its WAL from the returned position on; the slot ends with the session, so it never outlives us."""
     try:
-        session.execute(_RESERVE, (name,))
+        row = session.execute(_RESERVE, (name,)).fetchone()
     except psycopg.Error as error:
         raise server_errors.of_server(error, "making a temporary replication slot") from error
+    return int(row[0]) if row else 0
 
 
 def outlived_wal(source: SourceName, archive: WalArchive, needed: NeededWal) -> Outlived | None:

@@ -46,10 +46,10 @@ class Newest(NamedTuple):
     received: int
 
 
-def newest(archive: WalArchive) -> Newest | None:
-    """The newest WAL of `archive` and of its live folder; None: there is none."""
+def newest(archive: WalArchive, *, streamed: bool = False) -> Newest | None:
+    """The newest WAL of `archive` and of its live folder, `streamed`: of that alone; None: there is none."""
     size, live = archive.segment_size, archive.in_live()
-    names = {*live, *(one.name for each in archive.timelines() for one in archive.segments(each))}
+    names = {*live} if streamed else archive.present()
     if not names:
         return None
     name, timeline = max(names), wal.timeline_of(max(names))
@@ -57,7 +57,7 @@ def newest(archive: WalArchive) -> Newest | None:
     begins = wal.start_of(name, size) + (0 if is_partial else size)
     report = archive.report()
     told = report.received_lsn if is_partial and report and report.timeline == timeline else 0
-    return Newest(timeline, begins, max(begins, told))
+    return Newest(timeline, begins, told if begins < told <= begins + size else begins)
 
 
 def checked(have: Newest, who: Identified, lsn: int, cluster: str, target: Target) -> Course:
@@ -120,15 +120,19 @@ class Known:
     added: set[str] = field(default_factory=set)
     #: A copy of the .partial segment from before, and where WAL in it ended.
     before: tuple[Path, int] | None = None
-
+    #: Where the stream began; None: what came was found to continue what was there.
+    began: int | None = 0
     #: That of the newest segment: a server can be promoted while it sends.
     timeline: int = 1
-    #: The server sent other bytes than before.
-    differs: bool = False
+    #: The segment from which on the server sent other WAL than before; "": none.
+    other: str = ""
 
     def keep_copy(self, archive: WalArchive, have: Newest | None) -> None:
-        """Copy the .partial segment, which pg_receivewal writes again from its first byte, unless a copy is left."""
-        found = archive.in_live()
+        """Copy the .partial segment, which pg_receivewal writes again from its first byte, unless a copy is left.
+
+        have: the newest WAL of the live folder.
+        """
+        found, self.began = archive.in_live(), have.begins if have else 0
         name = max(found, default="")
         is_partial = bool(name) and found[name].name != name
         for other in archive.live.glob(f"*{_BEFORE}"):
@@ -147,32 +151,66 @@ class Known:
         if self.before is None or received < self.before[1]:
             return
         (copy, end), name = self.before, self.before[0].name.removesuffix(_BEFORE)
-        count = end - wal.start_of(name, archive.segment_size)
-        with explained(copy):
-            kept = read_regular(copy, archive.segment_size)
-            now = read_regular(archive.in_live()[name], archive.segment_size)
-        if kept[:count] != now[:count]:
-            self.differs = True
-            raise RefnetError(
-                f"the server sends other WAL for {name} than before: it is another one, or a copy",
-                "Two servers have one system identifier and one timeline: let the copy be promoted (pg_promote), which"
-                " gives it a timeline of its own.",
-                Exit.DAMAGED,
-            )
+        if (now := archive.in_live().get(name)) is None:  # it is just being renamed
+            return
+        if not _same(archive, copy, now, end):
+            self.other = name
+            raise wal_writer.another(f"the server sends other WAL for {name} than before")
         remove(copy)
-        self.before = None
+        self.before = self.began = None
+
+    def continues(self, archive: WalArchive) -> bool:
+        """Whether what came continues what was there, as far as is known; RefnetError (DAMAGED) if it does not.
+
+        False: the first segment has no complete record yet. Its bytes were not compared; the server may not have older ones.
+        """
+        if self.began is None:
+            return True
+        live = archive.in_live()
+        name = min((one for one in live if wal.start_of(one, archive.segment_size) >= (self.began or 0)), default="")
+        if not name:
+            return True
+        ends = wal.timeline_of(max(live)) > wal.timeline_of(name)  # maybe before a record
+        if wal_writer.continues(archive, live[name]):
+            self.began = None
+        elif live[name].name == name:
+            self.other = name
+            raise wal_writer.another(f"{name} from the server does not continue what was received")
+        elif ends:
+            self.began = None
+        return self.began is None
 
     def put_back(self, archive: WalArchive) -> None:
-        """After pg_receivewal has ended: restore the bytes from before, if the server sent other ones."""
-        if self.before and self.differs:
-            copy, name = self.before[0], self.before[0].name.removesuffix(_BEFORE)
-            with explained(copy):
-                copy.replace(archive.live / f"{name}{PARTIAL}")
-            for one in sizes_in(archive.live):
-                if (
-                    wal.is_segment(one, archive.segment_size) and one >= name
-                ):  # what the other server sent after that
-                    remove(archive.live / one)
+        """After pg_receivewal has ended: remove what another server sent, and restore the bytes from before."""
+        if not self.other:
+            return
+        for one in sizes_in(archive.live):
+            segment = one.removesuffix(PARTIAL)
+            if wal.is_segment(segment, archive.segment_size) and segment >= self.other:
+                remove(archive.live / one)
+        if self.before:
+            with explained(self.before[0]):
+                self.before[0].replace(archive.live / f"{self.other}{PARTIAL}")
+
+
+def _same(archive: WalArchive, one: Path, other: Path, end: int) -> bool:
+    """Whether two files of a segment have the same WAL up to the position `end`."""
+    count = (end - 1) % archive.segment_size + 1
+    with explained(one):
+        first, second = (read_regular(each, archive.segment_size) for each in (one, other))
+    return first[:count] == second[:count]
+
+
+def check_fetched(archive: WalArchive, folder: Path) -> None:
+    """RefnetError (DAMAGED) if the finished segments in `folder` do not continue what `archive` has."""
+    have, names = newest(archive, streamed=True), [*filter(wal.is_segment, sizes_in(folder))]
+    if have and have.received > have.begins:
+        name = wal.segment_of(have.begins, have.timeline, archive.segment_size)
+        if name in names and not _same(archive, archive.in_live()[name], folder / name, have.received):
+            raise wal_writer.another(f"the server sends other WAL for {name} than before")
+    first = min(names, default="")
+    if first and first not in archive.present(live=False) and not wal_writer.continues(archive, folder / first):
+        raise wal_writer.another(f"{first} from the server does not continue what was received")
 
 
 def collect(archive: WalArchive, known: Known) -> None:

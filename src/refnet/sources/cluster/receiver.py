@@ -50,11 +50,6 @@ _REPORT_BYTES = 4096
 _MOST_SAMPLES = 4096
 
 
-def slot_of(cluster: str) -> str:
-    """The name of the slot of a cluster, and of its receiver in synchronous_standby_names."""
-    return f"refnet_{cluster.replace('-', '_')}"
-
-
 @dataclass
 class Receiver:
     """Receives the WAL of one cluster of the settings until `stop` is set."""
@@ -153,7 +148,7 @@ class _Stream:
 
     def __init__(self, receiver: Receiver, archive: WalArchive, server: WalSettings, who: Identified) -> None:
         self._receiver, self._archive, self._server, self._who = receiver, archive, server, who
-        self._slot, self._target = slot_of(receiver.cluster), receiver.target
+        self._slot, self._target = wal_server.slot_of(receiver.cluster), receiver.target
         self._known = live_folder.Known()
         last = archive.report()
         self._until: datetime | None = last.received_until if last else None
@@ -162,6 +157,8 @@ class _Stream:
         self._ahead = 0.0
         #: Where WAL on this disk ended before: the server hears it only when it was sent again.
         self._floor = 0
+        #: What is received continues what was there, as far as is known.
+        self._continues = True
 
     def receive(self) -> None:
         """Receive until the stream ends, or the receiver stops; RefnetError with the reason."""
@@ -185,15 +182,15 @@ class _Stream:
             how = live_folder.checked(have, self._who, now.lsn, self._receiver.cluster, self._target)
         if how is Course.BRANCH or (now.has_slot and (now.status == "lost" or self._receiver.removed)):
             self._begin_again(session, now, how)
-            have = None
         elif not now.has_slot:
             wal_server.make_slot(session, self._slot, self._target)
             if have:
                 self._receiver.note(
                     f"{self._receiver.cluster}: the slot {self._slot} was gone; it was made again"
                 )
-        self._known.keep_copy(self._archive, have)
-        self._floor = have.received if have and have.timeline == self._who.timeline else 0
+        there = live_folder.newest(self._archive, streamed=True)
+        self._known.keep_copy(self._archive, there)
+        self._floor = there.received if there and there.timeline == self._who.timeline else 0
 
     def _begin_again(self, session: Session, now: Position, how: Course) -> None:
         """Keep what is here as it is, and receive from what the server still has."""
@@ -249,7 +246,8 @@ class _Stream:
             now = wal_server.position(session, self._slot, self._target)
             self._covered(now)
             trouble = self._collect(now.received or 0)
-            self._report(now, trouble)
+            if self._continues:  # else it is not said that this WAL is here
+                self._report(now, trouble)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(PERIOD)
                 return
@@ -259,7 +257,9 @@ class _Stream:
         try:
             self._known.compare(self._archive, received)
             if self._known.before is None:
-                live_folder.collect(self._archive, self._known)
+                self._continues = self._known.continues(self._archive)
+                if self._continues:
+                    live_folder.collect(self._archive, self._known)
         except RefnetError as error:
             if error.code is Exit.DAMAGED:
                 raise

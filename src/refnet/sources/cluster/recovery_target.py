@@ -76,6 +76,8 @@ class Archived:
     commits: Commits
     #: The archive has all commits up to this time; None: none.
     covered: datetime | None
+    #: Those of `present` without their end.
+    cut: frozenset[str] = frozenset()
 
     def find(self, segment: str, begin: int, after: datetime | None) -> CommitRecord | None:
         """The first commit in `segment` that begins at `begin` or later, and is later than `after`; None: there is none."""
@@ -176,7 +178,7 @@ def decide(wanted: Wanted, archived: Archived, bases: Sequence[Candidate]) -> Re
         )
         if base.problem:
             refused.append(RefnetError(f"{base.name} cannot be used: {base.problem}", _OTHER, Exit.DAMAGED))
-        elif gap := next(wal.gaps(names, archived.present), None):
+        elif gap := next(wal.gaps(names, archived.present, archived.cut), None):
             refused.append(_missing(gap, base))
         else:
             after = _after(path, stop.lsn, archived)
@@ -203,7 +205,7 @@ def at_end_of(base: Candidate, archived: Archived) -> RecoveryPlan:
     facts = base.facts
     history = archived.timelines[facts.timeline].history if facts.timeline in archived.timelines else ()
     names = tuple(wal.needed(facts.start_lsn, facts.end_lsn, facts.timeline, history, archived.size))
-    if gap := next(wal.gaps(names, archived.present), None):
+    if gap := next(wal.gaps(names, archived.present, archived.cut), None):
         raise _missing(gap, base)
     settings = {"recovery_target": "immediate", **_always(facts.timeline)}
     return RecoveryPlan(base, facts.timeline, settings, names, f"the end of {base.name}")

@@ -21,13 +21,15 @@ from refnet.catalog.identity import Whose
 from refnet.catalog.manifest import Entry
 from refnet.catalog.retention import Outlived
 from refnet.catalog.store import AnyStore, Leftover
+from refnet.catalog.wal import segment_of
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import Target
 from refnet.sources.base import Permits
 from refnet.sources.check_result import CheckLine
+from refnet.sources.cluster import live_folder, wal_server
 from refnet.sources.cluster.base_artifact import BaseArtifact
-from refnet.sources.cluster.base_wal import KeepWal, fetched, kept, outlived_wal
+from refnet.sources.cluster.base_wal import KeepWal, Overlap, fetched, kept, outlived_wal
 from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
 from refnet.sources.contents import ArtifactDifference
 from refnet.sources.database.source import OnServer
@@ -37,6 +39,10 @@ from refnet.store.local import LocalStore
 if TYPE_CHECKING:
     from refnet.sources.cluster.base_proof import BaseProofOptions
     from refnet.store.remote import RemoteStore
+
+
+#: Segments of WAL that a backup fetches again at most, where no receiver runs.
+_NEAR = 16
 
 
 class ClusterBases(OnServer):
@@ -91,22 +97,29 @@ class ClusterBases(OnServer):
             return local_postgres.binaries_for(settings, facts.major).tool("pg_receivewal")
 
         target = servers.existing_server(settings, self.name)
-        self._check_continues(archive, target)
-        return kept(
-            archive, facts, archive.is_received, partial(fetched, program, target, settings.home / "scratch")
-        )
+        overlap = self._overlap(archive, target)
+        fetching = partial(fetched, program, target, settings.home / "scratch", overlap=overlap)
+        return kept(archive, facts, archive.is_received, fetching)
 
-    def _check_continues(self, archive: WalArchive, target: Target) -> None:
-        """RefnetError (DAMAGED) for a copy of the server, or one that was set back: its base would need other WAL."""
-        from refnet.sources.cluster import live_folder, wal_server
+    def _overlap(self, archive: WalArchive, target: Target) -> Overlap | None:
+        """The newest segment of the archive, if the server is not far ahead of it.
 
+        RefnetError (DAMAGED) for a copy of the server, or one that was set back: its base would need other WAL.
+        """
         # In this order: a receiver may run.
         have = live_folder.newest(archive) if archive.exists() else None
-        if have:
-            with wal_server.session(target) as session:
-                now = wal_server.position(session, "", target)
-            who = wal_server.identify(target)
-            live_folder.checked(have, who, now.lsn, self.own.cluster or "", target)
+        if have is None:
+            return None
+        cluster, size = self.own.cluster or "", archive.segment_size
+        with wal_server.session(target) as session:
+            now = wal_server.position(session, wal_server.slot_of(cluster), target)
+        who = wal_server.identify(target)
+        live_folder.checked(have, who, now.lsn, cluster, target)
+        if have.timeline != who.timeline or now.lsn - have.begins > _NEAR * size:
+            return None
+        start = (have.received - 1) // size * size
+        kept_from = now.received if now.status in {"reserved", "extended"} else None
+        return Overlap(segment_of(start, have.timeline, size), start + size, kept_from)
 
     def proof_options(
         self, progress: Progress, *, trust: bool = False, stores: Sequence[AnyStore] = ()

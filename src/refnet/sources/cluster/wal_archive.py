@@ -179,6 +179,12 @@ class WalArchive:
         }
         return frozenset(there | (set(self.in_live()) if live else set()))
 
+    def cut(self) -> frozenset[str]:
+        """Names of the segments of `present` whose end is not here: nothing can follow them in a recovery."""
+        there = self.present()  # In this order: one may be finished meanwhile, then renamed, then archived.
+        whole = {name for name, path in self.in_live().items() if path.name == name or not path.exists()}
+        return there - whole - self.present(live=False)
+
     def in_live(self) -> dict[str, Path]:
         """Segments in the folder of pg_receivewal by name, the last one maybe .partial."""
         size, found = self.server.segment_bytes, dict[str, Path]()
@@ -190,7 +196,7 @@ class WalArchive:
 
     def gaps(self, from_lsn: int, timeline: int, to_lsn: int | None = None) -> tuple[Gap, ...]:
         """What a recovery from `from_lsn` on `timeline` would miss up to `to_lsn`; None: up to the last segment there."""
-        size, there = self.server.segment_bytes, self.present()
+        size, there, cut = self.server.segment_bytes, self.present(), self.cut()
         last = max((one for one in there if one.startswith(f"{timeline:08X}")), default=None)
         end = wal.start_of(last, size) + size if to_lsn is None and last else to_lsn or from_lsn
         if (end - from_lsn) // size > MOST_SEGMENTS:
@@ -200,9 +206,9 @@ class WalArchive:
                 Exit.DAMAGED,
             )
         history = self.history(timeline)
-        if not history and _all_of(there, from_lsn, end, timeline, size):
+        if not history and _all_of(there - (cut - {last}), from_lsn, end, timeline, size):
             return ()
-        return tuple(wal.gaps(wal.needed(from_lsn, end, timeline, history, size), there))
+        return tuple(wal.gaps(wal.needed(from_lsn, end, timeline, history, size), there, cut))
 
     def read(self, segment: str, index: Mapping[str, IndexLine] | None = None) -> bytes:
         """Bytes of a segment, which the index vouches for, or from the live folder.

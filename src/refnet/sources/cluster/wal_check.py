@@ -13,9 +13,8 @@ from refnet.postgres.session import Target
 from refnet.settings import Settings
 from refnet.sources.check_result import CheckLine, error, error_line, ok, warning
 from refnet.sources.cluster import wal_server
-from refnet.sources.cluster.receiver import slot_of
 from refnet.sources.cluster.wal_archive import WalArchive
-from refnet.sources.cluster.wal_server import Position, WalSettings
+from refnet.sources.cluster.wal_server import Position, WalSettings, slot_of
 
 _RELOAD = "SELECT pg_reload_conf();"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple
 
-from refnet.catalog.wal import parse_lsn, timeline_of
+from refnet.catalog.wal import parse_lsn, start_of, timeline_of
 from refnet.core.errors import Exit, RefnetError
 
 #: Time limit of one segment, in seconds.
@@ -104,6 +104,19 @@ def commit_records(program: Path, folder: Path, segments: Sequence[str], end: in
             if lsn >= end:
                 return
             yield CommitRecord(lsn, xid, moment)
+
+
+def follows(program: Path, folder: Path, before: str, segment: str) -> bool:
+    """Whether WAL goes on from `before` into `segment`, files in `folder`; False: not yet, of one that is being written.
+
+    Each record names the position of the one before it.
+    """
+    stopped = list[str]()
+    for _ in _lines(program, folder, segment, "--quiet", before, stopped=stopped):
+        pass
+    said = _STOPPED.search(stopped[0]) if stopped else None
+    start = start_of(segment, (folder / before).stat().st_size)
+    return not stopped or (said is not None and parse_lsn(said[1]) >= start)
 
 
 def makes_tablespace(program: Path, folder: Path, segments: Sequence[str]) -> bool:

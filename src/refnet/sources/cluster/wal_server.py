@@ -73,6 +73,11 @@ class Position(NamedTuple):
     left: int | None
 
 
+def slot_of(cluster: str) -> str:
+    """The name of the slot of a cluster, and of its receiver in synchronous_standby_names."""
+    return f"refnet_{cluster.replace('-', '_')}"
+
+
 @contextmanager
 def session(target: Target) -> Iterator[Session]:
     """A session that asks; its errors are RefnetErrors."""

@@ -126,13 +126,34 @@ def _commits(archive: WalArchive, file: Path, data: bytes) -> Commits:
         return wal_dump.commits(program, Path(folder), name, complete=False)
 
 
-def _another(file: Path) -> RefnetError:
+def continues(archive: WalArchive, file: Path) -> bool:
+    """Whether the segment `file` goes on where the one before it ended; False: not yet, if it is being written.
+
+    True also if that cannot be said: the one before it is not whole in the archive, or there is no pg_waldump.
+    """
+    name, program = file.name.removesuffix(PARTIAL), archive.waldump()
+    size, timeline = archive.segment_size, wal.timeline_of(name)
+    last = wal.segment_of(max(0, wal.start_of(name, size) - 1), timeline, size)
+    if program and last in archive.present() - archive.cut() - {name}:
+        with TemporaryDirectory(prefix="refnet-wal-") as folder, suppress(RefnetError):
+            archive.provide([last], Path(folder))
+            Path(folder, name).symlink_to(file)
+            return wal_dump.follows(program, Path(folder), last, name)
+    return True
+
+
+def another(what: str) -> RefnetError:
+    """The error for WAL that contradicts the archive."""
     return RefnetError(
-        f"{file} differs from the segment of that name in the archive",
-        "Two servers write WAL with one system identifier on one timeline: let the copy be promoted, which gives it a"
-        " timeline of its own, or name only one of them in the settings.",
+        f"{what}: it is another server, or a copy",
+        "Two servers write WAL with one system identifier on one timeline: let the copy be promoted (pg_promote), which"
+        " gives it a timeline of its own, or name only one of them in the settings.",
         Exit.DAMAGED,
     )
+
+
+def _another(file: Path) -> RefnetError:
+    return another(f"{file} differs from the segment of that name in the archive")
 
 
 def add_history(archive: WalArchive, file: Path) -> None:
