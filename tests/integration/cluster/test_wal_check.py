@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from tests.wal_server import Receiving, WalServer, wal_server
 
 from refnet.core.errors import RefnetError
+from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries
 from refnet.settings import Settings, load
 from refnet.sources.check_result import CheckLine, CheckState
@@ -62,6 +65,27 @@ def test_a_running_receiver_and_its_slot_are_said(receiving: Receiving) -> None:
         said = hints(lines(receiving), CheckState.OK)
     assert "a receiver runs" in said
     assert "the slot refnet_main is reserved" in said
+
+
+def test_the_space_that_tablespaces_take_in_the_home_is_said(
+    receiving: Receiving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "tablespace" not in hints(lines(receiving), CheckState.OK)
+    fast = receiving.server.data.with_name("fast")
+    fast.mkdir()
+    account().own(fast)
+    receiving.server.sql(f"CREATE TABLESPACE fast LOCATION '{fast}'")
+    try:
+        said = hints(lines(receiving), CheckState.OK)
+        # The databases of a new server have 20 to 40 MiB.
+        scratch = re.escape(str(receiving.refnet.home / "scratch"))
+        assert re.search(rf"1 tablespace: .* it takes [2-4]\d\.\d MiB in {scratch}; .* are free", said)
+        usage = shutil.disk_usage(receiving.refnet.home)
+        monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1 << 20))
+        warned = hints(lines(receiving), CheckState.WARNING)
+    finally:
+        receiving.server.sql("DROP TABLESPACE fast")
+    assert "; 1.0 MiB are free -> Free space, or set REFNET_HOME" in warned
 
 
 def test_a_line_that_pg_hba_lacks_is_printed(receiving: Receiving) -> None:

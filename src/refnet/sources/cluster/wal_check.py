@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 from refnet.catalog.cluster_base import INCREMENTS
 from refnet.core import formatting
 from refnet.core.errors import RefnetError
+from refnet.core.files import nearest
 from refnet.core.formatting import sql_name
 from refnet.local_postgres import binaries_for
 from refnet.postgres.session import Target
@@ -17,6 +20,13 @@ from refnet.sources.cluster.wal_archive import WalArchive
 from refnet.sources.cluster.wal_server import Position, WalSettings, slot_of
 
 _RELOAD = "SELECT pg_reload_conf();"
+#: How many tablespaces there are; if any, the bytes of the databases whose size the role may ask for.
+_TABLESPACES = """
+SELECT count(*), CASE WHEN count(*) > 0 THEN
+         (SELECT sum(pg_catalog.pg_database_size(oid))::bigint FROM pg_catalog.pg_database
+           WHERE pg_catalog.has_database_privilege(oid, 'CONNECT')) END
+  FROM pg_catalog.pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')
+"""
 
 
 def wal_checks(settings: Settings, cluster: str) -> Iterator[CheckLine]:
@@ -26,6 +36,7 @@ def wal_checks(settings: Settings, cluster: str) -> Iterator[CheckLine]:
     with wal_server.session(target) as session:
         server = wal_server.settings_of(session, target)
         now = wal_server.position(session, slot, target)
+        spaces, need = session.execute(_TABLESPACES).fetchone() or (0, None)
     yield from _server(server, target)
     try:
         wal_server.identify(target)
@@ -35,6 +46,8 @@ def wal_checks(settings: Settings, cluster: str) -> Iterator[CheckLine]:
         yield ok("wal", f"{target.address} accepts replication connections of {target.user}")
     yield from _programs(settings, server.facts.major)
     yield from _slot(now, slot)
+    if spaces:
+        yield _staging(settings.home / "scratch", spaces, need or 0)
     archive = WalArchive.of(settings, server.facts.system_identifier)
     if archive.exists() and archive.is_received():
         yield ok("wal", f"a receiver runs; the archive is {archive.folder}")
@@ -104,6 +117,18 @@ def _slot(now: Position, slot: str) -> Iterator[CheckLine]:
         )
     else:
         yield ok("wal", f"the slot {slot} is {now.status}{left}")
+
+
+def _staging(folder: Path, spaces: int, need: int) -> CheckLine:
+    """Whether there is space for the files of a server with tablespaces, which are not streamed."""
+    free = shutil.disk_usage(nearest(folder)).free
+    says = (
+        f"{formatting.plural(spaces, 'tablespace')}: while a full base backup is made, it takes {formatting.size(need)}"
+        f" in {folder}; {formatting.size(free)} are free"
+    )
+    if free > need:
+        return ok("wal", says)
+    return warning("wal", says, "Free space, or set REFNET_HOME to a folder on a larger disk.")
 
 
 def _promise(server: WalSettings, slot: str) -> str:
