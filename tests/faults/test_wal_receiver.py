@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,22 @@ def test_what_is_committed_is_here_and_status_says_until_when(receiving: Receivi
     assert until(lambda: receiving.status()["state"] == "stopped", 20)
     assert len(receiving.archive.segments(1)) >= 3
     assert receiving.archive.gaps(receiving.archive.segments(1)[0].start, 1) == ()
+
+
+def test_what_is_not_here_any_more_cannot_be_restored_whatever_the_receiver_promised(receiving: Receiving) -> None:
+    with receiving.running() as run:
+        receiving.catch_up(run)
+        receiving.refnet("backup", "main-cluster", "--no-prove").succeeds()
+        receiving.server.write(2)
+        receiving.catch_up(run)
+        until = datetime.fromisoformat(receiving.status()["restorable_until"])
+    for lost in receiving.archive.live.iterdir():
+        lost.unlink()
+    found = receiving.status()
+    last = datetime.fromisoformat(found["last_commit"])
+    assert last < until
+    assert {found["restorable_until"], found["received_until"]} == {found["last_commit"]}
+    assert found["lag_seconds"] > (until - last).total_seconds()
 
 
 def test_an_idle_server_does_not_let_the_lag_grow(receiving: Receiving) -> None:

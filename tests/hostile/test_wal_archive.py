@@ -154,6 +154,17 @@ def test_lines_that_are_malformed_do_not_count(tmp_path: Path, sha256: str) -> N
     assert made.segments(1) == ()
 
 
+def test_a_line_that_names_a_segment_again_or_has_no_end_adds_none(tmp_path: Path) -> None:
+    made = archive(tmp_path, *NAMES)
+    index = made.folder_of(1) / "index.jsonl"
+    second = json.loads(index.read_text().splitlines()[1]) | {"sha256": "0" * 64, "more": [1]}
+    index.write_text(f"{index.read_text()}{json.dumps(second)}\n" + '{"segment": "' + "0" * (8 << 20))
+    assert [one.name for one in made.segments(1)] == NAMES
+    assert made.read(NAMES[0]) == segment(NAMES[0])
+    with pytest.raises(RefnetError, match="differs from the index"):
+        made.read(NAMES[1])
+
+
 def test_a_folder_without_a_segment_is_no_timeline(tmp_path: Path) -> None:
     """Else every recovery would want its history."""
     made = archive(tmp_path, *NAMES)

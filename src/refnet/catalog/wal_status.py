@@ -85,7 +85,9 @@ class StreamStatus:
     def window(self) -> tuple[datetime, datetime] | None:
         """The moments that can be restored, from, to; None: none."""
         until = self.report.received_until if self.report else None
-        return (self.base.published, until) if self.base and until and not self.open_gaps else None
+        if self.base is None or until is None or self.open_gaps or until < self.base.published:
+            return None
+        return self.base.published, until
 
     def lag_in(self, store: str) -> Iterator[str]:
         """How far the WAL in the remote store `store` is; nothing, if it gets none."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.clusters import Live, live
 
-from refnet.core.errors import RefnetError
+from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.proof_run import ProofOptions
+from refnet.sources.cluster import wal_writer
 from refnet.sources.cluster.recovery_facts import Recovery, archived
 from refnet.sources.cluster.recovery_target import Wanted, at_end_of, decide
 from refnet.sources.cluster.scratch_recovery import Recovered, recovered
@@ -101,6 +104,56 @@ def test_times_are_exact_to_the_commit(shop: Live, short_home: Path) -> None:
         there = session.execute("SELECT i FROM orders WHERE i >= 2000 ORDER BY i").fetchall()
         assert there == [(2000,), (2001,)]
         assert found.reached.commit == moments[1]
+
+
+@contextmanager
+def forged(live: Live, change: Callable[[list[dict[str, Any]]], object]) -> Iterator[None]:
+    """The index of timeline 1 as `change` leaves its lines, oldest first, while the block runs."""
+    index = live.archive.folder_of(1) / "index.jsonl"
+    before = index.read_text()
+    lines = [json.loads(line) for line in before.splitlines()]
+    change(lines)
+    index.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    try:
+        yield
+    finally:
+        index.write_text(before)
+
+
+def test_an_index_that_hides_a_later_commit_is_found_out(shop: Live, short_home: Path) -> None:
+    moment = shop.now()
+    for number in (2500, 2501):
+        shop.sql(f"INSERT INTO orders VALUES ({number})", "SELECT pg_switch_wal()", database="shop")
+    shop.sql("SELECT pg_log_standby_snapshot()", "SELECT pg_switch_wal()")
+    shop.arrived()
+    wal_writer.take_in(shop.archive, shop.archive.live)
+    early = (moment - timedelta(hours=1)).isoformat()
+
+    def hide(lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line["last_commit"] = early
+
+    with forged(shop, hide), pytest.raises(RefnetError, match="has a commit later than") as caught:
+        with recovery(shop, Wanted(time=moment), short_home, shop.now()):
+            pass
+    assert caught.value.code is Exit.DAMAGED
+    with (
+        recovery(shop, Wanted(time=moment), short_home, shop.now()) as found,
+        found.cluster.target("shop").connect() as session,
+    ):
+        assert session.execute("SELECT i FROM orders WHERE i IN (2500, 2501)").fetchall() == []
+
+
+def test_an_index_that_claims_later_commits_does_not_widen_what_can_be_recovered(shop: Live) -> None:
+    shop.arrived()
+    wal_writer.take_in(shop.archive, shop.archive.live)
+    there = shop.archive.last_commit()
+    with forged(shop, lambda lines: lines[-1].update(last_commit="2098-01-01T00:00:00+00:00")):
+        assert shop.archive.last_commit() == there
+        with pytest.raises(RefnetError, match="later than what the archive has"):
+            decide(
+                Wanted(time=datetime(2097, 1, 1, tzinfo=UTC)), archived(shop.archive, None), shop.candidates
+            )
 
 
 def test_random_moments_have_exactly_the_commits_up_to_them(shop: Live, short_home: Path) -> None:

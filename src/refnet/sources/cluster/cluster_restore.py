@@ -40,6 +40,7 @@ from refnet.sources.cluster.scratch_recovery import (
     Reached,
     add_wal,
     check_major,
+    check_passed,
     fill,
     needs,
     replay,
@@ -222,6 +223,7 @@ def _recover(
             needed = needs(cluster)
             context.progress("replay", 0, None)
             reached = replay(cluster, {**needed, **recovery.plan.settings}, made.folder / "recovery.log")
+            check_passed(recovery, reached)
     with phases.phase("flush"):
         context.progress("flush", 0, None)
         with explained(data), opened(data, OPEN_FOLDER) as folder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -127,8 +127,8 @@ def archived(archive: WalArchive, covered: datetime | None) -> Archived:
     }
     last = archive.last_commit()
     known = max((one for one in (covered, last) if one), default=None)
-    present = archive.present()
-    return Archived(archive.segment_size, timelines, present, _commits(archive, present), known)
+    present, cut = archive.present(), archive.cut()
+    return Archived(archive.segment_size, timelines, present, commits_in(archive), known, cut)
 
 
 def timelines_in(archive: WalArchive) -> frozenset[int]:
@@ -136,9 +136,9 @@ def timelines_in(archive: WalArchive) -> frozenset[int]:
     return frozenset((*archive.timelines(), *map(timeline_of, archive.in_live())))
 
 
-def _commits(archive: WalArchive, present: Collection[str]) -> Commits:
-    """Read commits by pg_waldump; `present`: names of the segments that are there."""
-    size = archive.segment_size
+def commits_in(archive: WalArchive) -> Commits:
+    """Read the commits of segments in `archive`, by pg_waldump."""
+    size, present = archive.segment_size, archive.present()
 
     @lru_cache(_REMEMBERED)
     def commits(segment: str) -> Sequence[CommitRecord]:

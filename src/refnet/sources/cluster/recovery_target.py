@@ -8,7 +8,7 @@ timeline and a numeric offset, and what cannot be reached is refused here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from itertools import islice
 
@@ -127,6 +127,8 @@ class RecoveryPlan:
     stops: str
     #: What a user should know, a sentence each.
     notes: tuple[str, ...] = field(default=())
+    #: The archive says that it has no commit later than this; None: the target is an exact one.
+    until: datetime | None = None
 
 
 def parse_moment(text: str, zone: tzinfo | None) -> datetime:
@@ -183,7 +185,10 @@ def decide(wanted: Wanted, archived: Archived, bases: Sequence[Candidate]) -> Re
         else:
             after = _after(path, stop.lsn, archived)
             notes = (*stop.notes, *(f"{one.message}; an older base backup is used" for one in refused))
-            return RecoveryPlan(base, stop.timeline, stop.settings, (*names, *after), stop.text, notes)
+            segments = (*names, *after)
+            return RecoveryPlan(
+                base, stop.timeline, stop.settings, segments, stop.text, notes, stop.until
+            )
     raise refused[0] if refused else _too_early(stop, bases)
 
 
@@ -221,6 +226,7 @@ class _Stop:
     settings: Mapping[str, str]
     text: str
     notes: tuple[str, ...] = ()
+    until: datetime | None = None
 
 
 def _always(timeline: int) -> dict[str, str]:
@@ -288,7 +294,7 @@ def _after_last(time: datetime, timeline: int, archived: Archived, notes: tuple[
             f"timeline {timeline} has no commit later than {shown(time)}, and no newer one has an earlier commit: if the"
             f" server had been restored by then, give --timeline {newest}"
         )
-    return _at_lsn(Wanted(), timeline, archived, (*notes, later))
+    return replace(_at_lsn(Wanted(), timeline, archived, (*notes, later)), until=time)
 
 
 def timeline_of(wanted: Wanted, archived: Archived) -> int:

@@ -35,7 +35,8 @@ from refnet.proof_run import ProofOptions
 from refnet.sources.cluster import wal_dump
 from refnet.sources.cluster.data_folder import unpack
 from refnet.sources.cluster.pg_basebackup import TABLESPACES
-from refnet.sources.cluster.recovery_facts import Recovery, timelines_in
+from refnet.sources.cluster.recovery_facts import Recovery, commits_in, timelines_in
+from refnet.sources.cluster.recovery_target import shown
 from refnet.sources.cluster.wal_index import sizes_in
 from refnet.sources.database.proof.guarded_schema import create_reader
 
@@ -103,7 +104,7 @@ class Reached(NamedTuple):
 
     #: The last record that was replayed.
     lsn: int
-    #: The last commit; None: none was replayed.
+    #: The last commit, or abort; None: none was replayed.
     commit: datetime | None
 
 
@@ -161,6 +162,7 @@ def recovered(recovery: Recovery, options: ProofOptions) -> Iterator[Recovered]:
         text = _ROLE_SQL.format(nobody=_NOBODY, name=name, verifier=verifier(password))
         settings = {**SETTINGS, "wal_level": "replica", **options.server_settings(), **needs(cluster)}
         reached = replay(cluster, {**settings, **plan.settings}, folders.folder / "recovery.log", text)
+        check_passed(recovery, reached)
         write(folders.data / "pg_hba.conf", f"local all {name},{reader} scram-sha-256\n", user)
         silent = {"event_triggers": "off"} if binaries.major >= 17 else {}
         segments = {} if walls.walls.files else {"dynamic_shared_memory_type": "mmap"}
@@ -227,6 +229,21 @@ def replay(cluster: Cluster, settings: Mapping[str, str], log: Path, text: str =
         raise RefnetError(*_NEW_TABLESPACE)
     commit = datetime.fromisoformat(f"{last[1]}+00:00") if last else None
     return Reached(parse_lsn(redo[1]), commit)
+
+
+def check_passed(recovery: Recovery, reached: Reached) -> None:
+    """RefnetError (DAMAGED) if a commit was replayed that is later than the moment: the index, which is not signed, denied it."""
+    until = recovery.plan.until
+    if until is None or reached.commit is None or reached.commit <= until:
+        return
+    commits = commits_in(recovery.archive)  # the last one may be an abort
+    for name in recovery.plan.segments:
+        if any(one.time > until for one in commits(name)):
+            raise RefnetError(
+                f"{recovery.archive.folder}: {name} has a commit later than {shown(until)}, and index.jsonl has none",
+                "Somebody changed the index, or its disk fails. Fetch the WAL from a remote store, or give --lsn.",
+                Exit.DAMAGED,
+            )
 
 
 def _makes_tablespace(cluster: Cluster) -> bool:

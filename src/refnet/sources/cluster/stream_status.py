@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from refnet.catalog.manifest import Entry
@@ -51,6 +52,8 @@ def read_status(
     if archive is None or not archive.exists():
         return StreamStatus(cluster, now)
     report, size = archive.report(), archive.segment_size
+    if report and report.received_until:  # it counts while what was received is here
+        report = replace(report, received_until=archive.covered_until())
     there = [one for each in archive.timelines() for one in archive.segments(each)]
     newest = max((one.name for one in there), default="")
     first = min((one.start for one in there), default=None)

@@ -17,10 +17,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, partial
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Self
@@ -32,7 +33,7 @@ from refnet.catalog.wal import PARTIAL, Fork, Gap, IndexLine, Segment
 from refnet.catalog.wal_stream import LONGEST, StreamReport
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import NEW_FILE, explained, opened, read_regular, write_all
+from refnet.core.files import NEW_FILE, OPEN_FILE, explained, opened, read_regular, write_all
 from refnet.core.locks import is_locked
 from refnet.core.records import Layout, Record
 from refnet.local_postgres import binaries_for
@@ -49,6 +50,8 @@ from refnet.wiring import UNSEALED
 _AT_ONCE = 128 << 10
 #: Threads that read segments, of at most so many bytes each.
 _THREADS, _SMALL = 2, 64 << 20
+#: The most segments in which the last commit is looked for.
+_LOOKS = 20
 #: The folder of archives in the backup folder.
 CLUSTER = "cluster"
 #: The most segments between two positions: 64 TiB of WAL at 16 MiB.
@@ -326,8 +329,11 @@ class WalArchive:
         if path is None or path.name == name:
             return path is not None or name in {one.name for one in self.segments(timeline)}
         page = (lsn - 1) % size // _PAGE * _PAGE
-        with explained(path):
-            return any(read_regular(path, size)[page : page + _PAGE])
+        try:
+            with explained(path), opened(path, OPEN_FILE) as file:
+                return any(os.pread(file, _PAGE, page))
+        except RefnetError:
+            return not path.exists()  # finished meanwhile
 
     @contextmanager
     def _plain(self, segment: str) -> Iterator[Path]:
@@ -353,18 +359,19 @@ class WalArchive:
         return None
 
     def last_commit(self) -> datetime | None:
-        """Time of the last commit that the archive has, by pg_waldump; None: none, or unknown."""
-        program, found = self.waldump(), list[datetime]()
-        for timeline in reversed(self.timelines()):
-            found += [one.last_commit for one in self.segments(timeline) if one.last_commit]
-            if found:
-                break
-        for name, path in self.in_live().items():
-            if program and path.name != name:
-                with self._plain(name) as folder:
-                    said = wal_dump.commits(program, folder, name, complete=False)
-                    found += [said.last] if said.last else []
-        return max(found, default=None)
+        """Time of the last commit that the archive has, by pg_waldump; None: none, or unknown.
+
+        The index, which is not signed, only says in which segment it is looked for.
+        """
+        if (program := self.waldump()) is None:
+            return None
+        current = (name for name, path in self.in_live().items() if path.name != name)
+        every = (one for each in reversed(self.timelines()) for one in reversed(self.segments(each)))
+        for name in islice(chain(current, (one.name for one in every if one.last_commit)), _LOOKS):
+            with suppress(RefnetError), self._plain(name) as folder:
+                if last := wal_dump.commits(program, folder, name, complete=False).last:
+                    return last
+        return None
 
 
 def _all_of(there: Iterable[str], start: int, end: int, timeline: int, size: int) -> bool:
