@@ -7,13 +7,16 @@ those of the older file: they follow, or are zeros. pg_combinebackup makes the s
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import BinaryIO, cast
 
 from refnet.core.files import write_all
 from refnet.core.member_names import ArchiveError
+from refnet.sources.folder.tar_archive import Pieces
 
 #: Begins the name of an incremental file.
 PREFIX = "INCREMENTAL."
@@ -25,31 +28,10 @@ _MOST_BLOCKS = (1 << 30) // 1024
 _AT_ONCE = 1 << 20
 
 
-class _Stream:
-    """The bytes of `pieces`, read in any sizes."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._ahead = pieces, memoryview(b"")
-
-    def read(self, size: int) -> bytes:
-        """Return `size` bytes; ArchiveError if fewer are left."""
-        if len(self._ahead) >= size:
-            found, self._ahead = self._ahead[:size], self._ahead[size:]
-            return bytes(found)
-        parts, left = list[memoryview](), size
-        while left:
-            if not self._ahead:
-                self._ahead = memoryview(next(self._pieces, b""))
-                if not self._ahead:
-                    raise ArchiveError("an incremental file is cut short")
-            parts.append(self._ahead[:left])
-            self._ahead = self._ahead[left:]
-            left -= len(parts[-1])
-        return b"".join(parts)
-
-    @property
-    def is_empty(self) -> bool:
-        return not self._ahead and not next(self._pieces, b"")
+def _read(stream: BinaryIO, size: int) -> bytes:
+    if len(found := stream.read(size)) != size:
+        raise ArchiveError("an incremental file is cut short")
+    return found
 
 
 def apply(pieces: Iterator[bytes], size: int, handle: int, block: int) -> None:
@@ -62,35 +44,35 @@ def apply(pieces: Iterator[bytes], size: int, handle: int, block: int) -> None:
 
     ArchiveError if it is malformed.
     """
-    stream = _Stream(pieces)
+    stream = cast("BinaryIO", io.BufferedReader(Pieces(pieces)))
     count, truncation, numbers = _header(stream, block)
     head = _HEAD.size + 4 * count
     if size != (head + (-head % block if count else 0) + count * block):
         raise ArchiveError(f"an incremental file of {count} blocks has {size} bytes")
     if count:
-        stream.read(-head % block)
+        _read(stream, -head % block)
     before = os.fstat(handle).st_size
     if before > truncation * block:
         os.ftruncate(handle, truncation * block)
     for first, run in _runs(numbers, max(1, _AT_ONCE // block)):
         os.lseek(handle, first * block, os.SEEK_SET)
-        write_all(handle, stream.read(run * block))
-    if not stream.is_empty:
+        write_all(handle, _read(stream, run * block))
+    if stream.read(1):
         raise ArchiveError("an incremental file is longer than its header says")
     after = max(truncation, numbers[-1] + 1 if numbers else 0) * block
     if count or before != after:  # most files are as they were: their inodes are not written again
         os.ftruncate(handle, after)
 
 
-def _header(stream: _Stream, block: int) -> tuple[int, int, Sequence[int]]:
+def _header(stream: BinaryIO, block: int) -> tuple[int, int, Sequence[int]]:
     """How many blocks there are, the truncation length, and the numbers of the blocks."""
-    magic, count, truncation = _HEAD.unpack(stream.read(_HEAD.size))
+    magic, count, truncation = _HEAD.unpack(_read(stream, _HEAD.size))
     most = min(_MOST_BLOCKS, (1 << 30) // block)
     if magic != _MAGIC:
         raise ArchiveError("an incremental file has another magic number")
     if count > most or truncation > most:
         raise ArchiveError("an incremental file has more blocks than a file of a relation")
-    numbers = struct.unpack(f"={count}I", stream.read(4 * count))
+    numbers = struct.unpack(f"={count}I", _read(stream, 4 * count))
     if any(after <= before for before, after in pairwise(numbers)) or (numbers and numbers[-1] >= most):
         raise ArchiveError("the blocks of an incremental file are not in order")
     return count, truncation, numbers

@@ -33,7 +33,7 @@ from refnet.sources.cluster import backup_manifest
 from refnet.sources.cluster.wal_index import sizes_in
 from refnet.sources.database import server_errors
 from refnet.sources.folder.listing import FileKind, Listed
-from refnet.sources.folder.tar_archive import END, TarReader, header, padding
+from refnet.sources.folder.tar_archive import END, Pieces, TarReader, header, padding
 
 #: The folder of tablespaces in a data folder.
 TABLESPACES = "pg_tblspc"
@@ -103,7 +103,7 @@ class BaseBackup:
             if child.returncode:
                 raise self._failed(errors, was_silent=False)
         try:
-            yield io.BufferedReader(_Pieces(_joined(folder)), _PIPE)
+            yield io.BufferedReader(Pieces(_joined(folder)), _PIPE)
         except ArchiveError as error:
             raise _no_tar(error) from None
 
@@ -190,26 +190,6 @@ class _Watched:
         data = read()
         self._since = math.inf
         return data
-
-
-class _Pieces(io.RawIOBase):
-    """A reader of `pieces`, one after another."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        super().__init__()
-        self._pieces, self._ahead = pieces, memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        while not self._ahead:
-            if (piece := next(self._pieces, None)) is None:
-                return 0
-            self._ahead = memoryview(piece)
-        count = min(len(buffer), len(self._ahead))
-        buffer[:count], self._ahead = self._ahead[:count], self._ahead[count:]
-        return count
 
 
 def _joined(folder: Path) -> Iterator[bytes]:

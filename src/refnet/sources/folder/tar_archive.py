@@ -5,10 +5,11 @@ the archives of RefNet, GNU tar, bsdtar and Python (ustar, pax, GNU long names):
 everything else by name.
 """
 
+import io
 import os
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from zlib import adler32
 
 from refnet.core.attributes import NONE, from_records, records
@@ -131,6 +132,26 @@ def _is_utf8(raw: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+class Pieces(io.RawIOBase):
+    """A reader of `pieces`, one after another."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__()
+        self._pieces, self._ahead = pieces, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        while not self._ahead:
+            if (piece := next(self._pieces, None)) is None:
+                return 0
+            self._ahead = memoryview(piece)
+        count = min(len(buffer), len(self._ahead))
+        buffer[:count], self._ahead = self._ahead[:count], self._ahead[count:]
+        return count
 
 
 class TarReader:
