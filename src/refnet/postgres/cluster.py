@@ -89,7 +89,7 @@ class Cluster(Postmaster):
         with self._locked_alive() as alive, self._authentication() as options:
             streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "pass_fds": (alive,)}
             try:
-                code, _, said = self._enclosure.run([*command, *options], _INITDB_SECONDS, **streams)
+                code, _, said = self.isolation.run([*command, *options], _INITDB_SECONDS, **streams)
             except subprocess.TimeoutExpired:
                 raise _initdb_failed(f"timed out after {_INITDB_SECONDS:.0f} s") from None
         if code != 0:
@@ -110,7 +110,8 @@ class Cluster(Postmaster):
             file.unlink()
 
     @property
-    def _enclosure(self) -> Enclosure:
+    def isolation(self) -> Enclosure:
+        """How its programs are run."""
         return self.enclosure or Enclosure(Walls(), self.account)
 
     def start(self, settings: Mapping[str, str] | None = None) -> None:
@@ -132,7 +133,7 @@ class Cluster(Postmaster):
         The server ends with the calling thread. It may not accept sessions yet: see `wait`.
         """
         with self._streams() as streams:
-            return self._enclosure.start(self._command(settings), **streams)
+            return self.isolation.start(self._command(settings), **streams)
 
     def wait(self, begin: int = 0) -> None:
         """Wait until the server accepts sessions; RefnetError with the reason if it does not.

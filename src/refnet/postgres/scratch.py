@@ -88,21 +88,36 @@ def scratch(
     The block must end in the thread that began it: the server does not outlive that thread.
     """
     with ExitStack() as stack:
+        cluster, folder = new_cluster(binaries, base, stack)
         with explained(base):
-            user = stack.enter_context(free_account()) if os.geteuid() == 0 else account()
-            folders = prepared(binaries, base, user, stack)
-            isolation = enclosure(folders, user)
-            name, password = f"refnet_{secrets.token_hex(6)}", new_password()
-            cluster = Cluster(folders.data, folders.socket, user, folders.programs, name, password, isolation)
-            cluster = fill(cluster, _templates(folders.folder.parent), _create)
-        silent = {"event_triggers": "off"} if cluster.binaries.major >= 17 else {}
-        # Without isolation, a killed server leaves its segments in /dev/shm.
-        segments = {} if isolation.walls.files else {"dynamic_shared_memory_type": "mmap"}
-        with delayed():
-            process = cluster.start_enclosed({**SETTINGS, **silent, **segments, **(settings or {})})
-            stack.callback(end, process, isolation, folders.folder)
-        cluster.wait()
+            cluster = fill(cluster, _templates(folder.parent), _create)
+        start(cluster, {**SETTINGS, **(settings or {})}, folder, stack)
         yield renamed(cluster)
+
+
+def new_cluster(binaries: Binaries, base: Path, stack: ExitStack) -> tuple[Cluster, Path]:
+    """An isolated cluster without data, and the new folder below `base` with all that belongs to it; `stack` removes it.
+
+    As root it has a free user id. Its superuser has a random name and password.
+    """
+    with explained(base):
+        user = stack.enter_context(free_account()) if os.geteuid() == 0 else account()
+        folders = prepared(binaries, base, user, stack)
+        name, password = f"refnet_{secrets.token_hex(6)}", new_password()
+        way = enclosure(folders, user)
+    made = Cluster(folders.data, folders.socket, user, folders.programs, name, password, way)
+    return made, folders.folder
+
+
+def start(cluster: Cluster, settings: Mapping[str, str], folder: Path, stack: ExitStack) -> None:
+    """Start a `new_cluster` that has data, and wait until it accepts sessions; `stack` ends it, and removes its data."""
+    silent = {"event_triggers": "off"} if cluster.binaries.major >= 17 else {}
+    # Without isolation, a killed server leaves its segments in /dev/shm.
+    segments = {} if cluster.walls.files else {"dynamic_shared_memory_type": "mmap"}
+    with delayed():
+        process = cluster.start_enclosed({**silent, **segments, **settings})
+        stack.callback(end, process, cluster.isolation, folder)
+    cluster.wait()
 
 
 def prepared(binaries: Binaries, base: Path, user: Account, stack: ExitStack) -> ServerFolders:

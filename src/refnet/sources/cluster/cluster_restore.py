@@ -216,9 +216,9 @@ def _recover(
         folders = _DataFolders(made.folder, made.socket, made.programs, data)
         cluster = Cluster(data, made.socket, user, made.programs, enclosure=enclosure(folders, user))
         with phases.phase("unpack"):
-            fill(data, user, recovery, context.progress, durable=True)
+            fill(cluster, recovery, context.progress, durable=True)
         with phases.phase("wal"):
-            add_wal(data, user, recovery, context.progress)
+            add_wal(cluster, recovery, context.progress)
         with phases.phase("replay"):
             needed = needs(cluster)
             context.progress("replay", 0, None)
@@ -235,22 +235,25 @@ def _recover(
 
 def _configure(data: Path, user: Account, needed: Mapping[str, str]) -> None:
     """Write the settings of a server that only its owner reaches, to the disk; from then on it starts."""
-    inside = len(bytes(data)) <= MAX_SOCKET_FOLDER
-    socket, method = (data, "trust") if inside else (Path("/tmp"), "peer")  # noqa: S108  # as PostgreSQL's own
+    socket = _socket(data)
     settings = "".join(f"{name} = {value}\n" for name, value in needed.items())
     quoted = str(socket).replace("'", "''")
     text = _CONF.format(saved=FROM_BACKUP, socket=quoted, settings=settings)
-    write(data / "pg_hba.conf", _HBA.format(method=method), user, durable=True)
+    write(data / "pg_hba.conf", _HBA.format(method="trust" if socket == data else "peer"), user, durable=True)
     write(data / "postgresql.conf", text, user, durable=True)
+
+
+def _socket(data: Path) -> Path:
+    """The folder of the socket: `data`, or PostgreSQL's own where that path is too long for a socket."""
+    return data if len(bytes(data)) <= MAX_SOCKET_FOLDER else Path("/tmp")  # noqa: S108
 
 
 def _commands(cluster: Cluster, user: Account) -> tuple[str, str]:
     """The commands that start the server, and that ask it."""
     data, programs = cluster.data, cluster.binaries
-    socket = data if len(bytes(data)) <= MAX_SOCKET_FOLDER else Path("/tmp")  # noqa: S108
     as_user = ["sudo", "-u", user.name] if user.uid != os.geteuid() else []
     start = [str(programs.tool("pg_ctl")), "-D", str(data), "-l", str(data / "server.log"), "start"]
-    ask = [str(programs.tool("psql")), "-h", str(socket), "-l"]
+    ask = [str(programs.tool("psql")), "-h", str(_socket(data)), "-l"]
     return shlex.join([*as_user, *start]), shlex.join([*as_user, *ask])
 
 

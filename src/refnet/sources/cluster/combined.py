@@ -20,10 +20,7 @@ from refnet.catalog.manifest import Outcome
 from refnet.core.errors import RefnetError
 from refnet.core.files import explained, hand_over
 from refnet.core.formatting import plural, size
-from refnet.postgres.account import account
-from refnet.postgres.scratch import prepared
-from refnet.postgres.scratch_resources import free_account
-from refnet.postgres.walls import enclosure
+from refnet.postgres.scratch import new_cluster
 from refnet.proof_run import ProofOptions
 from refnet.sources.cluster.data_folder import CONFIGURATION, FROM_BACKUP, Piece, unpack
 from refnet.sources.folder.gzip_members import inflated
@@ -32,12 +29,8 @@ _WHAT = "increments (pg_combinebackup)"
 _SECONDS = 24 * 3600.0
 #: Written by RefNet, or by pg_combinebackup, for themselves.
 _OWN = CONFIGURATION | {
-    "backup_manifest",
-    "tablespace_map",
-    "recovery.signal",
-    "standby.signal",
-    "recovery.done",
-    "current_logfiles",
+    *("backup_manifest", "tablespace_map", "recovery.signal"),
+    *("standby.signal", "recovery.done", "current_logfiles"),
 }
 
 
@@ -47,26 +40,24 @@ def same_as_combined(pieces: Sequence[Piece], options: ProofOptions) -> Finding:
     need = 2 * max(piece.facts.raw_bytes for piece in pieces) + sum(piece.facts.raw_bytes for piece in pieces)
     major = pieces[-1].facts.major
     with ExitStack() as stack:
-        with explained(options.base):
-            user = stack.enter_context(free_account()) if os.geteuid() == 0 else account()
-            binaries = options.binaries(major, server=True)
-            folders = prepared(binaries, options.base, user, stack)
-        if (free := shutil.disk_usage(folders.data).free) < need:
+        cluster, _ = new_cluster(options.binaries(major, server=True), options.base, stack)
+        user, data = cluster.account, cluster.data
+        if (free := shutil.disk_usage(data).free) < need:
             return Finding(_WHAT, Outcome.UNVERIFIED, f"it takes {size(need)}, and {size(free)} are free")
         try:
-            program = str(folders.programs.tool("pg_combinebackup"))
+            program = str(cluster.binaries.tool("pg_combinebackup"))
         except RefnetError as error:
             return Finding(_WHAT, Outcome.UNVERIFIED, error.message)
-        ours, theirs = folders.data / "ours", folders.data / "theirs"
+        ours, theirs = data / "ours", data / "theirs"
         ours.mkdir()
         unpack(pieces, ours, user, options.progress)
-        plain = [str(_plain(piece, folders.data / str(number))) for number, piece in enumerate(pieces)]
+        plain = [str(_plain(piece, data / str(number))) for number, piece in enumerate(pieces)]
         if user.other:
             for each in plain:
                 hand_over(Path(each), os.geteuid(), user.uid, user.gid)
         command = [program, "--no-sync", "--output", str(theirs), *plain]
-        walls = enclosure(folders, user)
-        code, _, said = walls.run(command, _SECONDS, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        code, _, said = cluster.isolation.run(command, _SECONDS, **streams)
         if code:
             return Finding(_WHAT, Outcome.UNVERIFIED, f"pg_combinebackup failed: {said.strip()[:200]}")
         return _compared(_digests(ours), _digests(theirs))

@@ -24,13 +24,10 @@ from refnet.catalog.wal import is_segment, parse_lsn
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import NEW_FILE, OPEN_FILE, explained, opened, write_all
 from refnet.core.formatting import size
-from refnet.core.signals import delayed
-from refnet.postgres.account import Account, account
+from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries
-from refnet.postgres.cluster import Cluster, last_error, new_password, verifier
-from refnet.postgres.scratch import SETTINGS, prepared
-from refnet.postgres.scratch_resources import end, free_account
-from refnet.postgres.walls import Enclosure, enclosure
+from refnet.postgres.cluster import Cluster, last_error, verifier
+from refnet.postgres.scratch import SETTINGS, new_cluster, start
 from refnet.proof_run import ProofOptions
 from refnet.sources.cluster import wal_dump
 from refnet.sources.cluster.data_folder import unpack
@@ -53,19 +50,12 @@ _MOST_PREPARED, _MOST_LOCKS = 10_000, 4096
 #: flushed by who keeps it, once, and without the WAL that it has replayed.
 _REPLAY: Mapping[str, str] = {
     "config_file": "/dev/null",
-    "fsync": "off",
-    "wal_recycle": "off",
     "restore_command": "exit 1",
-    "hot_standby": "off",
-    "archive_mode": "off",
-    "primary_conninfo": "",
-    "primary_slot_name": "",
-    "shared_preload_libraries": "",
-    "session_preload_libraries": "",
-    "local_preload_libraries": "",
+    **dict.fromkeys(("fsync", "wal_recycle", "hot_standby", "archive_mode", "logging_collector"), "off"),
+    **dict.fromkeys(("primary_conninfo", "primary_slot_name"), ""),
+    **{f"{kind}_preload_libraries": "" for kind in ("shared", "session", "local")},
     "log_timezone": "UTC",
     "lc_messages": "C",
-    "logging_collector": "off",
     "log_destination": "stderr",
 }
 #: A role that does not exist has the settings of databases, until `with_settings` gives them back.
@@ -149,41 +139,33 @@ def recovered(recovery: Recovery, options: ProofOptions) -> Iterator[Recovered]:
     binaries = options.binaries(major, server=True)
     check_major(binaries, major)
     with ExitStack() as stack:
-        with explained(options.base):
-            user = stack.enter_context(free_account()) if os.geteuid() == 0 else account()
-            folders = prepared(binaries, options.base, user, stack)
-            walls = enclosure(folders, user)
-        name, password = f"refnet_{secrets.token_hex(6)}", new_password()
-        reader = f"refnet_reader_{secrets.token_hex(6)}"
-        cluster = Cluster(folders.data, folders.socket, user, folders.programs, name, password, walls)
-        fill(folders.data, user, recovery, options.progress)
-        add_wal(folders.data, user, recovery, options.progress)
+        cluster, folder = new_cluster(binaries, options.base, stack)
+        name, reader = cluster.superuser, f"refnet_reader_{secrets.token_hex(6)}"
+        fill(cluster, recovery, options.progress)
+        add_wal(cluster, recovery, options.progress)
         options.progress("replay", 0, None)
-        text = _ROLE_SQL.format(nobody=_NOBODY, name=name, verifier=verifier(password))
+        text = _ROLE_SQL.format(nobody=_NOBODY, name=name, verifier=verifier(cluster.password))
         settings = {**SETTINGS, "wal_level": "replica", **options.server_settings(), **needs(cluster)}
-        reached = replay(cluster, {**settings, **plan.settings}, folders.folder / "recovery.log", text)
+        reached = replay(cluster, {**settings, **plan.settings}, folder / "recovery.log", text)
         check_passed(recovery, reached)
-        write(folders.data / "pg_hba.conf", f"local all {name},{reader} scram-sha-256\n", user)
-        silent = {"event_triggers": "off"} if binaries.major >= 17 else {}
-        segments = {} if walls.walls.files else {"dynamic_shared_memory_type": "mmap"}
-        with delayed():
-            process = cluster.start_enclosed({**settings, **silent, **segments, "wal_level": "minimal"})
-            stack.callback(end, process, walls, folders.folder)
-        cluster.wait()
+        admitted = f"local all {name},{reader} scram-sha-256\n"
+        write(cluster.data / "pg_hba.conf", admitted, cluster.account)
+        start(cluster, {**settings, "wal_level": "minimal"}, folder, stack)
         with cluster.target().connect() as admin:
             create_reader(admin, cluster, reader)
         yield Recovered(cluster, reader, reached)
 
 
-def fill(data: Path, user: Account, recovery: Recovery, progress: Progress, *, durable: bool = False) -> None:
-    """Fill the empty folder `data` of `user` with the chain, and the file that asks for a recovery."""
-    unpack(recovery.chain, data, user, progress, durable=durable)
-    write(data / "recovery.signal", "", user)  # no server starts here without a recovery's settings
+def fill(cluster: Cluster, recovery: Recovery, progress: Progress, *, durable: bool = False) -> None:
+    """Fill the empty data folder of `cluster` with the chain, and the file that asks for a recovery."""
+    unpack(recovery.chain, cluster.data, cluster.account, progress, durable=durable)
+    # No server starts here without a recovery's settings.
+    write(cluster.data / "recovery.signal", "", cluster.account)
 
 
-def add_wal(data: Path, user: Account, recovery: Recovery, progress: Progress) -> None:
-    """Add the WAL that the recovery reads to the data folder `data`."""
-    archive, plan = recovery.archive, recovery.plan
+def add_wal(cluster: Cluster, recovery: Recovery, progress: Progress) -> None:
+    """Add the WAL that the recovery reads to the data folder of `cluster`."""
+    archive, plan, data, user = recovery.archive, recovery.plan, cluster.data, cluster.account
     folder, bytes_ = data / "pg_wal", archive.server.segment_bytes * len(plan.segments)
     if (free := shutil.disk_usage(data).free) < bytes_:
         raise RefnetError(
@@ -211,15 +193,14 @@ def replay(cluster: Cluster, settings: Mapping[str, str], log: Path, text: str =
     command = [str(cluster.binaries.tool("postgres")), "--single", "-D", str(data)]
     for name, value in {**settings, **_REPLAY}.items():
         command += ["-c", f"{name}={value}"]
-    place = cluster.enclosure or Enclosure(cluster.walls, cluster.account)
-    if not place.walls.files and _makes_tablespace(cluster):
+    if not cluster.walls.files and _makes_tablespace(cluster):
         raise RefnetError(*_NEW_TABLESPACE)
     statements = os.memfd_create("statements")
     with os.fdopen(statements, "r+b") as given, log.open("w+b") as said:
         given.write(text.encode())
         given.seek(0)
         streams = {"stdin": given, "stdout": subprocess.DEVNULL, "stderr": said}
-        code, _, _ = place.run([*command, "template1"], _SECONDS, **streams)
+        code, _, _ = cluster.isolation.run([*command, "template1"], _SECONDS, **streams)
         said.seek(max(0, said.seek(0, os.SEEK_END) - _LOG))
         messages = said.read().decode(errors="replace")
     redo, last = _REDO.search(messages), _LAST.search(messages)
@@ -273,9 +254,10 @@ def check_major(binaries: Binaries, major: int) -> None:
 
 def needs(cluster: Cluster) -> Mapping[str, str]:
     """Settings that the base needs: room for prepared transactions and locks, and folders as tablespaces if it has any."""
-    place = cluster.enclosure or Enclosure(cluster.walls, cluster.account)
     command = [str(cluster.binaries.tool("pg_controldata")), "-D", str(cluster.data)]
-    code, said, _ = place.run(command, _CONTROL_SECONDS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    code, said, _ = cluster.isolation.run(
+        command, _CONTROL_SECONDS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     prepared_, locks = _NEEDS.search(said), _LOCKS.search(said)
     if code != 0 or not prepared_ or not locks:
         raise RefnetError("the base backup's pg_control is damaged", "Choose another one.", Exit.DAMAGED)
