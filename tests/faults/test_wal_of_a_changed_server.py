@@ -196,7 +196,9 @@ def test_a_copy_that_wrote_ahead_is_refused_where_the_last_segment_was_complete(
     assert receiving.status()["gaps"] == []
 
 
-def test_a_copy_that_wrote_ahead_is_refused_where_a_base_backup_fetched_newer_wal(receiving: Receiving) -> None:
+def test_a_copy_that_wrote_ahead_is_refused_where_a_base_backup_fetched_newer_wal(
+    receiving: Receiving,
+) -> None:
     server = receiving.server
     _receive_beside_a_copy(receiving)
     server.write(20)  # too many to fetch again

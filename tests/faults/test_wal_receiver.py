@@ -52,7 +52,9 @@ def test_what_is_committed_is_here_and_status_says_until_when(receiving: Receivi
     assert receiving.archive.gaps(receiving.archive.segments(1)[0].start, 1) == ()
 
 
-def test_what_is_not_here_any_more_cannot_be_restored_whatever_the_receiver_promised(receiving: Receiving) -> None:
+def test_what_is_not_here_any_more_cannot_be_restored_whatever_the_receiver_promised(
+    receiving: Receiving,
+) -> None:
     with receiving.running() as run:
         receiving.catch_up(run)
         receiving.refnet("backup", "main-cluster", "--no-prove").succeeds()

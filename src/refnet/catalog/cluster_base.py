@@ -12,8 +12,9 @@ from typing import Any, Self
 
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry
-from refnet.catalog.wal import needed, parse_lsn, segment_of
+from refnet.catalog.wal import checked_lsn, needed, segment_of
 from refnet.core import checked
+from refnet.core.errors import Exit, RefnetError
 
 #: The first major version that makes increments.
 INCREMENTS = 17
@@ -88,10 +89,6 @@ class BaseFacts:
         return self.system_identifier, self.timeline
 
 
-def _lsn(value: Any) -> int:
-    return parse_lsn(checked.text(20)(value))
-
-
 _COUNT = checked.integer(0, (1 << 63) - 1)
 _FACTS_KEPT = (
     "system_identifier",
@@ -107,8 +104,8 @@ _FACTS = checked.record(
         "system_identifier": checked.text(20, shortest=1, like="[0-9]+"),
         "server_version": checked.text(100, like="[0-9]{1,3}(?:[^0-9].*)?"),
         "base": checked.one_of([*BaseKind]),
-        "start_lsn": _lsn,
-        "end_lsn": _lsn,
+        "start_lsn": checked_lsn,
+        "end_lsn": checked_lsn,
         "timeline": checked.integer(1, (1 << 32) - 1),
         "raw_bytes": _COUNT,
         "tablespaces": _COUNT,
@@ -141,6 +138,16 @@ def chain(entry: Entry, entries: Iterable[Entry]) -> tuple[Entry, ...]:
     if facts is None:
         raise ValueError(f"{found[-1].name} is not a base backup")
     return tuple(reversed(found))
+
+
+def whole_chain(entry: Entry, entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """As `chain`, but RefnetError (DAMAGED) if it is not whole."""
+    try:
+        return chain(entry, entries)
+    except ValueError as error:
+        raise RefnetError(
+            f"{entry.name} cannot be restored: {error}", "Choose another base backup.", Exit.DAMAGED
+        ) from None
 
 
 def needed_by(kept: Iterable[Entry], entries: Iterable[Entry]) -> dict[str, str]:

@@ -8,7 +8,7 @@ recovery to a point in time that goes on writing makes a new timeline, whose his
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, NamedTuple
@@ -36,6 +36,11 @@ def parse_lsn(text: str) -> int:
     if not match:
         raise ValueError("not a position of WAL like 16/B374D848")
     return int(match[1], 16) << 32 | int(match[2], 16)
+
+
+def checked_lsn(value: object) -> int:
+    """Position from a value of JSON; ValueError if it is none."""
+    return parse_lsn(checked.text(20)(value))
 
 
 def lsn_text(lsn: int) -> str:
@@ -102,6 +107,11 @@ class Segment(NamedTuple):
     first_commit: datetime | None
     last_commit: datetime | None
 
+    @property
+    def file(self) -> str:
+        """Its name in the index."""
+        return self.name + (PARTIAL if self.partial else "")
+
 
 class Fork(NamedTuple):
     """Where a timeline ends and the next one in a history begins."""
@@ -153,7 +163,7 @@ def needed(start: int, end: int, timeline: int, history: Sequence[Fork], size: i
         yield segment_of(first, on, size)
 
 
-def gaps(wanted: Iterable[str], there: Set[str], cut: Set[str] = frozenset()) -> Iterator[Gap]:
+def gaps(wanted: Iterable[str], there: Collection[str], cut: Collection[str] = ()) -> Iterator[Gap]:
     """Yield what is missing of the segments `wanted`, which are in order; neighbours are one gap.
 
     cut: those of `there` without their end, which nothing can follow: such a one may only be the last.

@@ -133,9 +133,12 @@ def test_an_index_that_hides_a_later_commit_is_found_out(shop: Live, short_home:
         for line in lines:
             line["last_commit"] = early
 
-    with forged(shop, hide), pytest.raises(RefnetError, match="has a commit later than") as caught:
-        with recovery(shop, Wanted(time=moment), short_home, shop.now()):
-            pass
+    with (
+        forged(shop, hide),
+        pytest.raises(RefnetError, match="has a commit later than") as caught,
+        recovery(shop, Wanted(time=moment), short_home, shop.now()),
+    ):
+        pass
     assert caught.value.code is Exit.DAMAGED
     with (
         recovery(shop, Wanted(time=moment), short_home, shop.now()) as found,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from refnet.catalog.artifact import MOST_FILES, MOST_LIST_BYTES
-from refnet.catalog.wal import LAST_TIMELINE, parse_lsn
+from refnet.catalog.wal import LAST_TIMELINE, checked_lsn
 from refnet.core import checked
 from refnet.core.member_names import ArchiveError
 from refnet.core.member_names import checked as checked_name
@@ -99,10 +99,6 @@ def _range(value: Any) -> tuple[int, int, int]:
     return values["Timeline"], values["Start-LSN"], values["End-LSN"]
 
 
-def _lsn(value: Any) -> int:
-    return parse_lsn(checked.text(20)(value))
-
-
 def _number(value: Any) -> str:
     """A system identifier: in JSON a number, here its digits."""
     return str(checked.integer(0, (1 << 64) - 1)(value))
@@ -120,7 +116,8 @@ _ENTRY = checked.record(
     more=True,
 )
 _RANGE = checked.record(
-    {"Timeline": checked.integer(1, LAST_TIMELINE), "Start-LSN": _lsn, "End-LSN": _lsn}, more=True
+    {"Timeline": checked.integer(1, LAST_TIMELINE), "Start-LSN": checked_lsn, "End-LSN": checked_lsn},
+    more=True,
 )
 _DOCUMENT = checked.record(
     {

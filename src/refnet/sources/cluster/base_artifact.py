@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -157,10 +156,7 @@ def _read(reader: TarReader, facts: BaseFacts, progress: Progress, total: int) -
 def _text(member: Listed, reader: TarReader) -> bytes:
     if not 0 < member.size <= MOST_LIST_BYTES:
         raise ArchiveError(f"{backup_manifest.NAME} has {member.size} bytes")
-    text = io.BytesIO()
-    for block in reader.content():
-        text.write(block)
-    return text.getvalue()
+    return b"".join(reader.content())
 
 
 def _differences(found: dict[str, ManifestFile], recorded: dict[str, ManifestFile]) -> Iterator[str]:

@@ -131,16 +131,8 @@ class BaseMaker:
     ) -> _WrittenTar:
         """Run pg_basebackup, and write what it makes to `out` as one tar; NoIncrementError, before anything is written."""
         tool = self.binaries(server.facts.major).tool("pg_basebackup")
-        command = [
-            str(tool),
-            "--format=tar",
-            "--no-sync",
-            "--wal-method=none",
-            "--checkpoint=fast",
-            "--no-password",
-            "--label=refnet",
-            f"--manifest-checksums={backup_manifest.ALGORITHM}",
-        ]
+        command = [str(tool), "--format=tar", "--no-sync", "--wal-method=none", "--checkpoint=fast"]
+        command += ["--no-password", "--label=refnet", f"--manifest-checksums={backup_manifest.ALGORITHM}"]
         make_folder(self.base)
         with private_folder(self.base) as folder:
             if parent:

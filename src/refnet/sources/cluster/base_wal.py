@@ -67,9 +67,13 @@ def kept(
 @contextmanager
 def _received(archive: WalArchive, receives: Callable[[], bool]) -> Iterator[KeepWal]:
     def keep(manifest: BackupManifest, progress: Progress) -> None:
-        names = segments_of(archive, manifest)
+        names, there = segments_of(archive, manifest), archive.folder_of(manifest.timeline)
+
+        def has_arrived() -> bool:
+            return all((there / f"{one}.gz").exists() or (archive.live / one).exists() for one in names)
+
         progress("waiting for its WAL", 0, None)
-        if not until(lambda: all(_has(archive, manifest.timeline, one) for one in names), _SECONDS):
+        if not until(has_arrived, _SECONDS):
             state = "is behind" if receives() else "has ended"
             raise RefnetError(
                 f"the WAL of the base backup is not in {archive.folder}: the receiver {state}",
@@ -84,11 +88,6 @@ def segments_of(archive: WalArchive, manifest: BackupManifest) -> tuple[str, ...
     """Names of the segments that make a base consistent."""
     size = archive.server.segment_bytes
     return tuple(wal.needed(manifest.start_lsn, manifest.end_lsn, manifest.timeline, (), size))
-
-
-def _has(archive: WalArchive, timeline: int, segment: str) -> bool:
-    """Whether the whole segment has arrived."""
-    return (archive.folder_of(timeline) / f"{segment}.gz").exists() or (archive.live / segment).exists()
 
 
 class Overlap(NamedTuple):
@@ -107,7 +106,12 @@ Fetching = Callable[[WalArchive], AbstractContextManager[KeepWal]]
 
 @contextmanager
 def fetched(
-    program: Callable[[], Path], target: Target, base: Path, archive: WalArchive, *, overlap: Overlap | None = None
+    program: Callable[[], Path],
+    target: Target,
+    base: Path,
+    archive: WalArchive,
+    *,
+    overlap: Overlap | None = None,
 ) -> Iterator[KeepWal]:
     """Run pg_receivewal while a base is made; a temporary slot keeps the WAL from being removed meanwhile.
 
@@ -169,7 +173,8 @@ class _Fetch:
             raise server_errors.of_program("pg_receivewal", said, "fetching the WAL of the base backup")
 
     def has_begun(self) -> bool:
-        return any(size and is_segment(one.removesuffix(PARTIAL)) for one, size in sizes_in(self.folder).items())
+        sizes = sizes_in(self.folder)
+        return any(sizes[one] and is_segment(one.removesuffix(PARTIAL)) for one in sizes)
 
     def keep(self, manifest: BackupManifest, progress: Progress) -> None:
         names = segments_of(self.archive, manifest)

@@ -13,7 +13,7 @@ import re
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -135,7 +135,7 @@ def unpack(
             with _damaged(piece.name):
                 made = _Unpacking(root, account, piece, full=not labels, durable=durable)
                 made.run(partial(_report, progress, done, total))
-                labels.append(made.label())
+                labels.append(Label.read(made.label))
                 _check_chain(piece, labels)
             done += piece.facts.raw_bytes
     return labels[-1]
@@ -227,7 +227,7 @@ class _Unpacking:
         self._left = piece.facts.raw_bytes
         #: What the base has, by its path after the increment is applied.
         self._seen = {".", FROM_BACKUP, *CONFIGURATION}
-        self._label = b""
+        self.label = b""
         #: The folder of the last member, and its path: members come folder by folder.
         self._open, self._path = os.dup(root), ""
 
@@ -235,28 +235,24 @@ class _Unpacking:
         """Write every member; remove what the base does not have."""
         try:
             self._write_members(progress)
-            self._remove_others()
+            if not self._full:  # what an earlier base of the chain has and this one does not
+                remove_unseen(self._root, "", self._seen, FROM_BACKUP)
             self._check_server()
         finally:
             os.close(self._open)
 
     def _write_members(self, progress: Callable[[int], None]) -> None:
+        members, raw_bytes = self._piece.members, self._piece.facts.raw_bytes
         with self._piece.open() as raw:
             hashed = _Hashed(raw)
-            with self._inflated(cast("BinaryIO", hashed)) as tar:
+            file = cast("BinaryIO", hashed)
+            with inflated_members(file, members, raw_bytes, _THREADS) if members else inflated(file) as tar:
                 reader = TarReader(tar)
                 for member in reader:
                     self._take(member, reader)
                     progress(reader.at)
             if hashed.rest() != self._piece.sha256:
                 raise ArchiveError("its SHA-256 differs from its manifest's")
-
-    def _inflated(self, hashed: BinaryIO) -> AbstractContextManager[BinaryIO]:
-        members, raw = self._piece.members, self._piece.facts.raw_bytes
-        return inflated_members(hashed, members, raw, _THREADS) if members else inflated(hashed)
-
-    def label(self) -> Label:
-        return Label.read(self._label)
 
     def _take(self, member: Listed, reader: TarReader) -> None:
         if reader.at + member.size > self._left + BLOCK:
@@ -288,7 +284,10 @@ class _Unpacking:
             return
         content: Iterable[bytes] = (reader.whole(),) if member.size <= _SMALL else reader.content()
         if path == _LABEL:
-            content = (self._taken_label(b"".join(content)),)
+            if member.size > _LONGEST_LABEL:
+                raise ArchiveError("its backup_label is too long")
+            self.label = b"".join(content)
+            content = (_INCREMENTAL.sub(b"", self.label),)
         folder = self._parent(path)
         write(folder, name, content, self._account, again=not self._full, durable=self._durable)
 
@@ -313,12 +312,6 @@ class _Unpacking:
                 f"{show(member.path)} continues a file that its parent does not have"
             ) from None
 
-    def _taken_label(self, text: bytes) -> bytes:
-        if len(text) > _LONGEST_LABEL:
-            raise ArchiveError("its backup_label is too long")
-        self._label = text
-        return _INCREMENTAL.sub(b"", text)
-
     def _make_folder(self, path: str) -> None:
         folder, name = self._parent(path), path.rpartition("/")[2]
         with suppress(FileExistsError):
@@ -337,11 +330,6 @@ class _Unpacking:
             except (FileNotFoundError, NotADirectoryError):
                 raise ArchiveError(f"{show(path)} is in a folder that the archive does not have") from None
         return self._open
-
-    def _remove_others(self) -> None:
-        """Remove what an earlier base of the chain has and this one does not."""
-        if not self._full:
-            remove_unseen(self._root, "", self._seen, FROM_BACKUP)
 
     def _check_server(self) -> None:
         """Check that the data folder is of the cluster that the manifest names."""

@@ -6,7 +6,6 @@ finished segment stays here too.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,8 +29,6 @@ from refnet.store.disk import remove
 _BEFORE = ".before"
 #: In the name of a segment that was cut short, before the time of that.
 _SHORT = ".short-"
-#: Words of pg_receivewal, which are in English, and the segment that the server names in any language.
-_REMOVED = re.compile(r"replication (?:command|stream)\b.*\b[0-9A-F]{24}\b", re.DOTALL)
 #: The bytes of the header of the first page.
 _HEAD = 40
 
@@ -155,7 +152,7 @@ class Known:
             return
         if not _same(archive, copy, now, end):
             self.other = name
-            raise wal_writer.another(f"the server sends other WAL for {name} than before")
+            raise _other_bytes(name)
         remove(copy)
         self.before = self.began = None
 
@@ -164,19 +161,16 @@ class Known:
 
         False: the first segment has no complete record yet. Its bytes were not compared; the server may not have older ones.
         """
-        if self.began is None:
+        live, size, began = archive.in_live(), archive.segment_size, self.began
+        new = sorted(one for one in live if began is not None and wal.start_of(one, size) >= began)
+        if not new:
             return True
-        live = archive.in_live()
-        name = min((one for one in live if wal.start_of(one, archive.segment_size) >= (self.began or 0)), default="")
-        if not name:
-            return True
-        ends = wal.timeline_of(max(live)) > wal.timeline_of(name)  # maybe before a record
-        if wal_writer.continues(archive, live[name]):
-            self.began = None
-        elif live[name].name == name:
-            self.other = name
-            raise wal_writer.another(f"{name} from the server does not continue what was received")
-        elif ends:
+        does = wal_writer.continues(archive, live[new[0]])
+        if not does and live[new[0]].name == new[0]:
+            self.other = new[0]
+            raise _does_not_continue(new[0])
+        # A timeline may end before its first record.
+        if does or wal.timeline_of(new[-1]) > wal.timeline_of(new[0]):
             self.began = None
         return self.began is None
 
@@ -207,10 +201,18 @@ def check_fetched(archive: WalArchive, folder: Path) -> None:
     if have and have.received > have.begins:
         name = wal.segment_of(have.begins, have.timeline, archive.segment_size)
         if name in names and not _same(archive, archive.in_live()[name], folder / name, have.received):
-            raise wal_writer.another(f"the server sends other WAL for {name} than before")
-    first = min(names, default="")
-    if first and first not in archive.present(live=False) and not wal_writer.continues(archive, folder / first):
-        raise wal_writer.another(f"{first} from the server does not continue what was received")
+            raise _other_bytes(name)
+    new = [one for one in names if one not in archive.present(live=False)]
+    if new and not wal_writer.continues(archive, folder / new[0]):
+        raise _does_not_continue(new[0])
+
+
+def _other_bytes(segment: str) -> RefnetError:
+    return wal_writer.another(f"the server sends other WAL for {segment} than before")
+
+
+def _does_not_continue(segment: str) -> RefnetError:
+    return wal_writer.another(f"{segment} from the server does not continue what was received")
 
 
 def collect(archive: WalArchive, known: Known) -> None:
@@ -265,8 +267,3 @@ def _end_timeline(archive: WalArchive, partial: Path) -> None:
     if any(data[:_HEAD]):
         wal_writer.add(archive, partial)
     remove(partial)
-
-
-def asks_for_removed(said: str) -> bool:
-    """Whether pg_receivewal ended because the server removed the segment that it asked for."""
-    return _REMOVED.search(said) is not None

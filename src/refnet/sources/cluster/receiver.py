@@ -7,6 +7,7 @@ not flushed here. Each second the receiver asks the server how far it is, and re
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -44,6 +45,9 @@ _TO_END = 10.0
 #: How long the pg_receivewal of a receiver that was killed may take to end, in seconds.
 _TO_END_AFTER_A_KILL = 1.0
 _MESSAGES = 4000
+#: The server removed WAL that was asked for: words of pg_receivewal, which are in English, and the segment that the server
+#: names in any language.
+_REMOVED = re.compile(r"replication (?:command|stream)\b.*\b[0-9A-F]{24}\b", re.DOTALL)
 #: Reports have one length, so that one can be written over another.
 _REPORT_BYTES = 4096
 #: The most questions whose answer was not received yet.
@@ -73,6 +77,9 @@ class Receiver:
         #: The archive that is locked.
         self._held: Path | None = None
 
+    def say(self, sentence: str) -> None:
+        self.note(f"{self.cluster}: {sentence}")
+
     def run(self) -> None:
         """Receive; try again after an error, until `stop`. RefnetError only for what no attempt can change."""
         with self._lock:
@@ -97,7 +104,7 @@ class Receiver:
         """Report why nothing is received, in the archive that was known last."""
         if self._said != error.message:
             self._said = error.message
-            self.note(f"{self.cluster}: {error.message}; {error.hint}")
+            self.say(f"{error.message}; {error.hint}")
         archive = WalArchive.known(self.settings, self.cluster)
         if archive and (last := archive.report()):
             _write(archive, last.waiting(self.clock.now(), error))
@@ -133,8 +140,8 @@ class Receiver:
     def _remember(self, system_identifier: str) -> None:
         before = WalArchive.known(self.settings, self.cluster)
         if before and before.folder.name != system_identifier:
-            self.note(
-                f"{self.cluster}: another server than before answers (system identifier {system_identifier}, it was"
+            self.say(
+                f"another server than before answers (system identifier {system_identifier}, it was"
                 f" {before.folder.name}): its WAL has a folder of its own, and `refnet backup` makes a full base backup"
             )
         path = known_file(self.settings, self.cluster)
@@ -163,21 +170,18 @@ class _Stream:
     def receive(self) -> None:
         """Receive until the stream ends, or the receiver stops; RefnetError with the reason."""
         for sentence in live_folder.repair(self._archive, self._receiver.clock.now()):
-            self._receiver.note(f"{self._receiver.cluster}: {sentence}")
+            self._receiver.say(sentence)
         with wal_server.session(self._target) as session:
             self._prepare(session)
             with self._running() as (process, messages):
-                self._receiver.note(
-                    f"{self._receiver.cluster}: receiving from {self._target.address}, timeline {self._who.timeline}"
-                )
+                self._receiver.say(f"receiving from {self._target.address}, timeline {self._who.timeline}")
                 self._follow(session, process)
                 self._end(process, messages)
 
     def _prepare(self, session: Session) -> None:
         """Decide how to go on, and see that the slot is there."""
         now = wal_server.position(session, self._slot, self._target)
-        have = live_folder.newest(self._archive)
-        how = Course.CONTINUE
+        have, how = live_folder.newest(self._archive), Course.CONTINUE
         if have:
             how = live_folder.checked(have, self._who, now.lsn, self._receiver.cluster, self._target)
         if how is Course.BRANCH or (now.has_slot and (now.status == "lost" or self._receiver.removed)):
@@ -185,9 +189,7 @@ class _Stream:
         elif not now.has_slot:
             wal_server.make_slot(session, self._slot, self._target)
             if have:
-                self._receiver.note(
-                    f"{self._receiver.cluster}: the slot {self._slot} was gone; it was made again"
-                )
+                self._receiver.say(f"the slot {self._slot} was gone; it was made again")
         there = live_folder.newest(self._archive, streamed=True)
         self._known.keep_copy(self._archive, there)
         self._floor = there.received if there and there.timeline == self._who.timeline else 0
@@ -204,9 +206,7 @@ class _Stream:
             if how is Course.BRANCH
             else f"the slot {self._slot} was lost: the server dropped WAL that was not received"
         )
-        self._receiver.note(
-            f"{self._receiver.cluster}: {why}; `refnet backup` makes moments from now on reachable"
-        )
+        self._receiver.say(f"{why}; `refnet backup` makes moments from now on reachable")
 
     @contextmanager
     def _running(self) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
@@ -302,7 +302,7 @@ class _Stream:
         messages.seek(max(0, messages.seek(0, os.SEEK_END) - _MESSAGES))
         said = messages.read().decode(errors="replace").strip()
         last = said.splitlines()[-1].removeprefix("pg_receivewal: error: ") if said else "no message"
-        if process.returncode and live_folder.asks_for_removed(said):
+        if process.returncode and _REMOVED.search(said):
             live_folder.clear(self._archive)
             # Asking for it may have set the slot back to it: then the server would be asked for it for ever.
             self._receiver.removed = True

@@ -13,10 +13,9 @@ from typing import Any
 
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog
-from refnet.catalog.cluster_base import chain, facts_of
+from refnet.catalog.cluster_base import chain, facts_of, whole_chain
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import SourceName
-from refnet.catalog.store import AnyStore
 from refnet.catalog.wal import parse_lsn, segment_of, start_of, timeline_of
 from refnet.context import Context
 from refnet.core.clock import Clock
@@ -92,7 +91,8 @@ def decided(context: Context, source: SourceName, as_of: AsOf, base: Entry | Non
     wanted = _wanted(as_of, context.clock)
     plan = decide(wanted, there, of_server) if wanted else at_end_of(of_server[0], there)
     entry = next(one for one in entries if one.name == plan.base.name)
-    return Recovery(archive, plan, pieces(context.store, entry, entries))
+    links = [piece(context.store.artifact(one)) for one in whole_chain(entry, entries)]
+    return Recovery(archive, plan, links)
 
 
 def _wanted(as_of: AsOf, clock: Clock) -> Wanted | None:
@@ -176,16 +176,6 @@ def candidates(entries: Iterable[Entry], system_identifier: str) -> list[Candida
             problem = str(error)
         found.append(Candidate(entry.name, facts, entry.created, problem))
     return found
-
-
-def pieces(store: AnyStore, entry: Entry, entries: Iterable[Entry]) -> list[Piece]:
-    """The chain of `entry`, to be unpacked; RefnetError (DAMAGED) if it is not whole."""
-    try:
-        return [piece(store.artifact(one)) for one in chain(entry, entries)]
-    except ValueError as error:
-        raise RefnetError(
-            f"{entry.name} cannot be restored: {error}", "Choose another base backup.", Exit.DAMAGED
-        ) from None
 
 
 def piece(stored: OpenArtifact) -> Piece:

@@ -186,9 +186,7 @@ def decide(wanted: Wanted, archived: Archived, bases: Sequence[Candidate]) -> Re
             after = _after(path, stop.lsn, archived)
             notes = (*stop.notes, *(f"{one.message}; an older base backup is used" for one in refused))
             segments = (*names, *after)
-            return RecoveryPlan(
-                base, stop.timeline, stop.settings, segments, stop.text, notes, stop.until
-            )
+            return RecoveryPlan(base, stop.timeline, stop.settings, segments, stop.text, notes, stop.until)
     raise refused[0] if refused else _too_early(stop, bases)
 
 

@@ -180,12 +180,7 @@ class ClusterBases(OnServer):
         return ()
 
     def chain(self, entry: Entry, entries: Iterable[Entry]) -> tuple[Entry, ...]:
-        try:
-            return cluster_base.chain(entry, entries)
-        except ValueError as error:
-            raise RefnetError(
-                f"{entry.name} cannot be restored: {error}", "Choose another base backup.", Exit.DAMAGED
-            ) from None
+        return cluster_base.whole_chain(entry, entries)
 
     def lag_in(self, context: Context, store: str) -> Iterator[str]:
         from refnet.sources.cluster.stream_status import read_status

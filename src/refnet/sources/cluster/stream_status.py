@@ -28,15 +28,11 @@ def streamed(settings: Settings, source: str) -> SourceName | None:
     own = settings.sources.get(source)
     if own is None or own.table != "databases":
         return None
-    clusters = (settings.clusters[name] for name in with_wal(settings))
-    for one in clusters:
-        if own.cluster == one.name or (not own.cluster and _on_one_server(own.url, one.url)):
+    for one in (settings.clusters[name] for name in with_wal(settings)):
+        on_one = own.url and one.url and server_of(own.url)[0] == server_of(one.url)[0]
+        if own.cluster == one.name or (not own.cluster and on_one):
             return SourceName(bases_name(one.name), Kind.CLUSTER)
     return None
-
-
-def _on_one_server(url: str | None, other: str | None) -> bool:
-    return bool(url and other) and server_of(str(url))[0] == server_of(str(other))[0]
 
 
 def read_status(

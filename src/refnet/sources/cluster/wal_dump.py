@@ -77,10 +77,7 @@ def commits(program: Path, folder: Path, segment: str, *, complete: bool = True)
 def end_of(program: Path, folder: Path, segment: str) -> End | None:
     """Where the records of `segment` end, which may be cut short or filled with zeros; None: none begins in it."""
     found = b""
-    for quiet in (
-        ("--quiet",),
-        (),
-    ):  # printing takes most of the time, and is needed only for a complete segment
+    for quiet in (["--quiet"], []):  # printing takes most of the time, and only a complete segment needs it
         stopped = list[str]()
         for line in _lines(program, folder, segment, *quiet, stopped=stopped):
             found = line if line.startswith(b"rmgr: ") else found

@@ -58,18 +58,15 @@ class StreamSender:
     def send(self) -> None:
         """Send what is new to each store."""
         for store in stores_of(self.settings, self.cluster):
-            self._send(store)
-
-    def _send(self, store: str) -> None:
-        try:
-            send(self.settings, self.cluster, store, self.now)
-        except RefnetError as error:
-            if self._said.get(store) != error.message:
-                self.note(f"{self.cluster}: WAL is not sent to {store}: {error.message}; {error.hint}")
-            self._said[store] = error.message
-        else:
-            if self._said.pop(store, ""):
-                self.note(f"{self.cluster}: WAL is sent to {store} again")
+            try:
+                send(self.settings, self.cluster, store, self.now)
+            except RefnetError as error:
+                if self._said.get(store) != error.message:
+                    self.note(f"{self.cluster}: WAL is not sent to {store}: {error.message}; {error.hint}")
+                self._said[store] = error.message
+            else:
+                if self._said.pop(store, ""):
+                    self.note(f"{self.cluster}: WAL is sent to {store} again")
 
 
 def stores_of(settings: Settings, cluster: str) -> tuple[str, ...]:
@@ -89,12 +86,14 @@ def send(settings: Settings, cluster: str, store: str, now: Callable[[], datetim
 
 def new_in(archive: WalArchive) -> New:
     """What `archive` has now."""
-    report, segments = archive.report(), [*_segments(archive)]
-    histories = {}
-    for timeline in archive.timelines():
-        if timeline > 1:
-            name = f"{timeline:08X}.history"
-            histories[name] = archive.history_file(name)[1].decode("ascii", "replace")
+    report, timelines = archive.report(), archive.timelines()
+    segments = [
+        NewSegment(one.file, archive.folder_of(each) / f"{one.file}.gz", one.sha256)
+        for each in timelines
+        for one in archive.segments(each)
+    ]
+    names = (f"{each:08X}.history" for each in timelines if each > 1)
+    histories = {name: archive.history_file(name)[1].decode("ascii", "replace") for name in names}
     live, there = archive.in_live(), {one.name for one in segments}
     waiting = [name for name, path in live.items() if path.name == name and name not in there]
     partials = {name: path for name, path in live.items() if path.name != name}
@@ -105,13 +104,6 @@ def new_in(archive: WalArchive) -> New:
     is_current = wal.timeline_of(name) == report.timeline and 0 < length <= archive.segment_size
     read = partial(_read, partials[name], length if is_current else 0)
     return New(tuple(segments), histories, name if is_current else "", read, report.received_until)
-
-
-def _segments(archive: WalArchive) -> Iterator[NewSegment]:
-    for timeline in archive.timelines():
-        for one in archive.segments(timeline):
-            name = one.name + (PARTIAL if one.partial else "")
-            yield NewSegment(name, archive.folder_of(timeline) / f"{name}.gz", one.sha256)
 
 
 def _read(path: Path, length: int, offset: int) -> bytes:

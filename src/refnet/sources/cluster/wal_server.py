@@ -81,22 +81,17 @@ def slot_of(cluster: str) -> str:
 @contextmanager
 def session(target: Target) -> Iterator[Session]:
     """A session that asks; its errors are RefnetErrors."""
-    with target.connect(_SETTINGS) as connection, _explained(target):
-        yield connection
-
-
-@contextmanager
-def _explained(target: Target) -> Iterator[None]:
-    try:
-        yield
-    except psycopg.Error as error:
-        if error.sqlstate is None:
-            raise target.explained(error) from None
-        raise RefnetError(
-            f"the server at {target.address} rejects a query about its WAL: {error.diag.message_primary}",
-            "See the server's log.",
-            transient=True,
-        ) from None
+    with target.connect(_SETTINGS) as connection:
+        try:
+            yield connection
+        except psycopg.Error as error:
+            if error.sqlstate is None:
+                raise target.explained(error) from None
+            raise RefnetError(
+                f"the server at {target.address} rejects a query about its WAL: {error.diag.message_primary}",
+                "See the server's log.",
+                transient=True,
+            ) from None
 
 
 def settings_of(connection: Session, target: Target) -> WalSettings:
@@ -104,14 +99,8 @@ def settings_of(connection: Session, target: Target) -> WalSettings:
     row = connection.execute(_FACTS).fetchone() or ()
     try:
         identifier, size, level, keep, summarize, synchronous, may = row
-        facts = ServerFacts.from_values(
-            {
-                "format": 1,
-                "system_identifier": identifier,
-                "segment_bytes": size,
-                "major": server_version(connection),
-            }
-        )
+        said = {"system_identifier": identifier, "segment_bytes": size, "major": server_version(connection)}
+        facts = ServerFacts.from_values({"format": 1, **said})
         if size not in SIZES:
             raise ValueError("an impossible size of segments")  # noqa: TRY301  # one message for all
     except ValueError as error:
@@ -179,7 +168,9 @@ class Identified(NamedTuple):
 def identify(target: Target) -> Identified:
     """Open a replication connection and ask who is there; ConnectError with the line of pg_hba.conf if it is refused."""
     try:
-        with psycopg.connect(_replication(target), autocommit=True) as connection:
+        wait = {} if "connect_timeout" in target.parts else {"connect_timeout": CONNECT_SECONDS}
+        as_replica = make_conninfo(target.conninfo, dbname="replication", replication="true", **wait)
+        with psycopg.connect(as_replica, autocommit=True) as connection:  # as pg_receivewal
             row = connection.execute("IDENTIFY_SYSTEM").fetchone() or ()
             identifier, timeline, text = _text(row[0]), int(row[1]), ""
             if timeline > 1:
@@ -198,12 +189,6 @@ def identify(target: Target) -> Identified:
 def _text(value: object) -> str:
     """A value of a replication connection, which has no encoding."""
     return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _replication(target: Target) -> str:
-    """libpq's connection string of a replication connection, as that of pg_receivewal."""
-    wait = {} if "connect_timeout" in target.parts else {"connect_timeout": CONNECT_SECONDS}
-    return make_conninfo(target.conninfo, dbname="replication", replication="true", **wait)
 
 
 def refused(target: Target, error: psycopg.Error) -> ConnectError:

@@ -137,7 +137,7 @@ def continues(archive: WalArchive, file: Path) -> bool:
     if program and last in archive.present() - archive.cut() - {name}:
         with TemporaryDirectory(prefix="refnet-wal-") as folder, suppress(RefnetError):
             archive.provide([last], Path(folder))
-            Path(folder, name).symlink_to(file)
+            Path(folder, name).symlink_to(file.absolute())
             return wal_dump.follows(program, Path(folder), last, name)
     return True
 
@@ -187,10 +187,7 @@ def drop_before(archive: WalArchive, segment: str, keep: Collection[str] = ()) -
     with _indexing(archive):
         for timeline in archive.timelines():
             folder = archive.folder_of(timeline)
-            going = {
-                one.name + (PARTIAL if one.partial else ""): one.size
-                for one in before(archive, segment, keep, timeline)
-            }
+            going = {one.file: one.size for one in before(archive, segment, keep, timeline)}
             for name in going:
                 remove(folder / f"{name}.gz")
             lines = [one for one in archive.index(timeline).values() if one.name not in going]
