@@ -87,10 +87,9 @@ def _there(folder: Path, size: int, _changed: int, stamp: Stamp) -> tuple[Segmen
 
 def sizes_in(folder: Path) -> dict[str, int]:
     """Bytes of what is in `folder` by name, in the order of names; empty if it does not exist."""
-    with explained(folder):
-        try:
-            with os.scandir(folder) as entries:
-                found = {one.name: one.stat(follow_symlinks=False).st_size for one in entries}
-        except FileNotFoundError:
-            return {}
+    found = dict[str, int]()
+    with explained(folder), suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for one in entries:
+            with suppress(FileNotFoundError):  # it was renamed or removed meanwhile
+                found[one.name] = one.stat(follow_symlinks=False).st_size
     return dict(sorted(found.items()))
