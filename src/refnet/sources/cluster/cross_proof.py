@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain, pairwise
 from typing import Self
 
@@ -122,11 +123,11 @@ def cross_plan(index: Index, there: Archived, bases: Sequence[Candidate]) -> Rec
 
 def _stretches(there: Archived, timeline: int, since: datetime) -> Iterator[Iterator[CommitRecord]]:
     """Yield the commits on the path of `timeline` from one before `since` on, cut where a segment is missing."""
-    path, known = there.path(timeline), there.last_commits()
+    path, known, start = there.path(timeline), there.last_commits(), partial(wal.start_of, size=there.size)
     later = next((at for at, name in enumerate(path) if name in known and known[name] >= since), len(path))
     names = path[max((at for at, name in enumerate(path[:later]) if name in known), default=0) :]
-    starts = [wal.start_of(name, there.size) for name in names]
-    cuts = [at for at in range(1, len(names)) if starts[at] != starts[at - 1] + there.size]
+    pairs = enumerate(pairwise(names), 1)
+    cuts = [at for at, (one, other) in pairs if one in there.cut or start(other) != start(one) + there.size]
     for begin, end in pairwise((0, *cuts, len(names))):
         yield chain.from_iterable(map(there.commits, names[begin:end]))
 
