@@ -56,12 +56,11 @@ class BackupManifest:
         if len(files) != len(values["Files"]):
             raise ValueError("it names a file twice")
         ranges = values["WAL-Ranges"]
-        if not ranges or any(start > end for _, start, end in ranges):
+        if not ranges or any(one["Start-LSN"] > one["End-LSN"] for one in ranges):
             raise ValueError("it names no WAL")
-        end_lsn, timeline = max((end, timeline) for timeline, _, end in ranges)
-        return cls(
-            values.get("System-Identifier", ""), files, min(one[1] for one in ranges), end_lsn, timeline
-        )
+        end_lsn, timeline = max((one["End-LSN"], one["Timeline"]) for one in ranges)
+        start_lsn = min(one["Start-LSN"] for one in ranges)
+        return cls(values.get("System-Identifier", ""), files, start_lsn, end_lsn, timeline)
 
 
 def check(text: bytes) -> None:
@@ -94,11 +93,6 @@ def _file(value: Any) -> tuple[str, ManifestFile]:
     return _path(values), ManifestFile(values["Size"], sha256)
 
 
-def _range(value: Any) -> tuple[int, int, int]:
-    values = _RANGE(value)
-    return values["Timeline"], values["Start-LSN"], values["End-LSN"]
-
-
 def _number(value: Any) -> str:
     """A system identifier: in JSON a number, here its digits."""
     return str(checked.integer(0, (1 << 64) - 1)(value))
@@ -123,7 +117,7 @@ _DOCUMENT = checked.record(
     {
         "PostgreSQL-Backup-Manifest-Version": checked.integer(1, 2),
         "Files": checked.each(_file, MOST_FILES),
-        "WAL-Ranges": checked.each(_range, _MOST_RANGES),
+        "WAL-Ranges": checked.each(_RANGE, _MOST_RANGES),
     },
     {"System-Identifier": _number},
     more=True,
