@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from refnet.catalog.artifact import Counted
@@ -24,6 +25,8 @@ from refnet.core.formatting import size
 
 #: The speed is that of the last 3 min: a piece of a copy takes 40 s on a slow line.
 _SPEED_SECONDS = 180.0
+#: The least width of a terminal that shows more than the step and its amount.
+_WIDE = 80
 
 
 class _Speed(ProgressColumn):
@@ -50,14 +53,14 @@ class Display:
     """Callable as a Progress (step, done, in total) from any thread; appears after `quiet` seconds."""
 
     def __init__(self, title: str, quiet: float) -> None:
+        console, line = Console(stderr=True), Column(no_wrap=True)
+        wide = console.width >= _WIDE
         self._progress = Progress(
-            TextColumn("{task.fields[title]}  {task.description}"),
-            BarColumn(bar_width=24),
-            _Amount(),
-            _Speed(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
+            TextColumn("{task.fields[title]}  {task.description}", table_column=line),
+            *([BarColumn(bar_width=24)] if wide else []),
+            _Amount(table_column=line),
+            *([_Speed(), TimeElapsedColumn(), TimeRemainingColumn()] if wide else []),
+            console=console,
             transient=True,
             speed_estimate_period=_SPEED_SECONDS,
         )

@@ -255,3 +255,14 @@ def test_a_current_folder_that_was_deleted_is_named(
     assert err == (
         "refnet: the current folder was deleted\n        Change to another one (cd /), and retry.\n"
     )
+
+
+def test_a_umask_never_takes_rights_from_the_owner(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = os.umask(0o700)
+    try:
+        ran(["--version"], monkeypatch, capsys)
+        assert os.umask(0o077) == 0o022
+    finally:
+        os.umask(before)

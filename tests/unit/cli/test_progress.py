@@ -29,7 +29,7 @@ print("done")
 """
 
 
-def on_a_terminal(quiet: float, program: str = PROGRAM) -> str:
+def on_a_terminal(quiet: float, program: str = PROGRAM, columns: int = 120) -> str:
     """What the program shows on a terminal of its own."""
     main, terminal = pty.openpty()
     with subprocess.Popen(
@@ -37,7 +37,7 @@ def on_a_terminal(quiet: float, program: str = PROGRAM) -> str:
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
+        env=os.environ | {"TERM": "xterm", "COLUMNS": str(columns)},
     ) as child:
         os.close(terminal)
         shown = b""
@@ -59,6 +59,14 @@ def test_what_takes_long_is_shown_whichever_thread_reports_it() -> None:
     assert "Traceback" not in shown
     for step in ("load", "compare", "check"):
         assert f"database  {step}" in shown
+
+
+def test_a_narrow_terminal_shows_one_line() -> None:
+    shown = on_a_terminal(0, columns=40)
+    assert "database  load" in shown
+    assert (
+        "\x1b[1A\x1b[2K\x1b[1A" not in shown
+    )  # the cursor goes up where lines were wrapped, and once between steps
 
 
 def test_what_is_quick_shows_nothing() -> None:
