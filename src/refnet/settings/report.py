@@ -68,9 +68,11 @@ def description_of(key: str) -> str:
 
 
 def text_of(value: Any) -> str:
-    """A JSON value as one line."""
+    """A JSON value as one line, a flag as in TOML."""
     if value is None:
         return "not set"
+    if isinstance(value, bool):
+        return str(value).lower()
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 

@@ -3,7 +3,7 @@
   "use strict";
   const units = {
     bytes: (v) => { const n = ["B", "KiB", "MiB", "GiB", "TiB"]; let i = 0; while (v >= 1024 && i < 4) { v /= 1024; i += 1; } return `${v.toFixed(i ? 1 : 0)} ${n[i]}`; },
-    seconds: (v) => (v < 60 ? `${v.toFixed(1)} s` : `${(v / 60).toFixed(1)} min`),
+    seconds: (v) => (v < 60 ? `${v.toFixed(v < 1 ? 2 : 1)} s` : `${(v / 60).toFixed(1)} min`),
   };
 
   // <div class="chart" data-time="label of x" data-zone="Asia/Tokyo" data-chart='{"x": [seconds], "series": [{"label", "unit", "values"}]}'>
