@@ -16,6 +16,7 @@ from refnet.settings import Settings
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.database_restore import restore_of
+from refnet.sources.restoring import RestoreRequest
 
 
 def test_a_file_that_is_not_a_dump_starts_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +26,7 @@ def test_a_file_that_is_not_a_dump_starts_no_server(tmp_path: Path, monkeypatch:
     chosen = choose_one(context.store, str(tmp_path / "junk"), SourceName.DATABASE)
 
     with pytest.raises(RefnetError, match="is not a dump"):
-        restore_of(context, SourceName.DATABASE, chosen)
+        restore_of(context, SourceName.DATABASE, chosen, RestoreRequest())
 
 
 def test_the_schema_of_an_artifact_is_not_read_before_it_is_needed(
@@ -46,4 +47,4 @@ def test_the_schema_of_an_artifact_is_not_read_before_it_is_needed(
     chosen = choose_one(context.store, str(tmp_path / golden.name), SourceName.DATABASE)
 
     with pytest.raises(RefnetError, match="the server is next"):
-        restore_of(context, SourceName.DATABASE, chosen, in_place=True)
+        restore_of(context, SourceName.DATABASE, chosen, RestoreRequest(tables=("papers",)))

@@ -25,11 +25,13 @@ from refnet.postgres.walls import ServerFolders, advice, enclosure
 from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.sources.check_result import CheckLine, CheckState, error_line, ok, warning
-from refnet.sources.database import database_restore, rights, server_errors
+from refnet.sources.database import rights, server_errors
 from refnet.sources.database.admin_session import admin_session
+from refnet.sources.database.database_restore import restore_of
 from refnet.sources.database.dump.snapshot import clock_warnings
 from refnet.sources.database.restore.server_facts import facts
 from refnet.sources.database.sql_text import Codec
+from refnet.sources.restoring import RestoreRequest
 from refnet.store.local import LocalStore
 
 #: The time limit of a connection, in seconds, and of a statement, in milliseconds.
@@ -152,7 +154,7 @@ def _restore(settings: Settings, source: SourceName) -> Iterator[CheckLine]:
     newest = Catalog.of(store.entries(source), context.clock.now()).about(here, source)
     entry = newest.newest_complete(source)
     if entry:
-        restore = database_restore.restore_of(context, source, store.artifact(entry))
+        restore = restore_of(context, source, store.artifact(entry), RestoreRequest())
         plan = restore.full_plan(count=False, damaged_anyway=True)
         problems, role, what = plan.problems, plan.facts.user, f"restore {entry.name} as {target.name}"
     else:

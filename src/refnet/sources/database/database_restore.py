@@ -123,88 +123,56 @@ def _left_out(stored: OpenArtifact) -> Iterator[str]:
         yield f"{what}: no server accepts it as it is, so it is left out; the result says how to complete it by hand"
 
 
-def restore_asked(
+def plan_before(
+    context: Context, source: SourceName, dump: copy_and_swap.Wanting, request: RestoreRequest
+) -> DatabasePlan:
+    """The plan of a restore of a dump that is not made yet, of the source's own database, as far as it is known."""
+    options, (target, before) = _options(context, source, request), _destination(context, source, request)
+    is_live = options.where is Where.LIVE
+    named = None if is_live else servers.database_name(context.settings, source)
+    options = replace(options, permission=Permission(named, before))
+    planned = copy_and_swap.read_and_decide(target, dump, options, count=True)
+    lines = hooks.listed(context.settings, source, HookAction.RESTORE) if is_live else ()
+    return replace(planned, notes=(*planned.notes, *(f"hook {line}" for line in lines)))
+
+
+def restore_of(
     context: Context, source: SourceName, chosen: OpenArtifact, request: RestoreRequest
 ) -> DatabaseRestore:
-    """Return the restore that `request` asks for: of all of `chosen`, or, of tables, into the database that is there."""
-    return restore_of(
-        context,
-        source,
-        chosen,
-        _asked(context, request),
-        from_database=request.from_database,
-        in_place=bool(request.tables or request.schemas),
-        to=request.to,
+    """The restore that `request` asks for: of all of `chosen`, or, of tables, into the database that is there."""
+    dump, options, named = open_database(chosen), _options(context, source, request), request.from_database
+    if isinstance(dump, ForeignDump):
+        dump.wanted()  # a file that is not a dump starts no server
+    if options.where is not Where.LIVE and named is None:
+        named = _own_name(context.settings, source, chosen)  # the target has another name
+    target, before = _destination(context, source, request)
+    return DatabaseRestore(
+        context, source, dump, target, replace(options, permission=Permission(named, before))
     )
 
 
-def _asked(context: Context, request: RestoreRequest) -> PlanOptions:
+def _options(context: Context, source: SourceName, request: RestoreRequest) -> PlanOptions:
+    """The options of `request`, without the databases whose data may be restored."""
     return PlanOptions(
         request.jobs or context.settings.jobs,
         request.compare is Compare.CONTENT,
         request.create_roles,
         request.role_powers,
+        keep_days=context.settings.retention_previous,
+        source=source,
         where=Where.NEW if request.new else Where.ELSEWHERE if request.to else Where.LIVE,
         name=request.new,
     )
 
 
-def plan_before(
-    context: Context, source: SourceName, dump: copy_and_swap.Wanting, request: RestoreRequest
-) -> DatabasePlan:
-    """The plan of a restore of a dump that is not made yet, of the source's own database, as far as it is known."""
-    options, target, before = (
-        _asked(context, request),
-        *_destination(context, source, existing=False, to=request.to),
-    )
-    named = None if options.where is Where.LIVE else servers.database_name(context.settings, source)
-    options = replace(
-        options,
-        permission=Permission(named, before),
-        keep_days=context.settings.retention_previous,
-        source=source,
-    )
-    planned = copy_and_swap.read_and_decide(target, dump, options, count=True)
-    lines = hooks.listed(context.settings, source, HookAction.RESTORE) if options.where is Where.LIVE else ()
-    return replace(planned, notes=(*planned.notes, *(f"hook {line}" for line in lines)))
-
-
-def restore_of(
-    context: Context,
-    source: SourceName,
-    chosen: OpenArtifact,
-    options: PlanOptions | None = None,
-    *,
-    from_database: str | None = None,
-    in_place: bool = False,
-    to: str | None = None,
-) -> DatabaseRestore:
-    """The restore of `chosen` into the database of `source`.
-
-    Args:
-        from_database: an additional database whose data may be restored.
-        in_place: require an existing database.
-        to: URL of the target, for Where.ELSEWHERE; None: the source's own database, or a new one beside it.
-    """
-    settings, dump = context.settings, open_database(chosen)
-    options = options or PlanOptions(settings.jobs)
-    if isinstance(dump, ForeignDump):
-        dump.wanted()  # a file that is not a dump starts no server
-    if options.where is not Where.LIVE and from_database is None:
-        from_database = _own_name(settings, source, chosen)  # the target has another name
-    target, before = _destination(context, source, existing=in_place, to=to)
-    permission = Permission(from_database, before)
-    options = replace(options, permission=permission, keep_days=settings.retention_previous, source=source)
-    return DatabaseRestore(context, source, dump, target, options)
-
-
 def _destination(
-    context: Context, source: SourceName, *, existing: bool, to: str | None
+    context: Context, source: SourceName, request: RestoreRequest
 ) -> tuple[Target, frozenset[str]]:
-    """The database that is written, and the clusters that it continues; `to`, `existing`: see `restore_of`."""
-    if to is not None:
-        return database_at(to), frozenset()
-    target = servers.restoring(context.settings, source, existing=existing)
+    """The database that is written, and the clusters that it continues."""
+    if request.to is not None:
+        return database_at(request.to), frozenset()
+    of_tables = bool(request.tables or request.schemas)
+    target = servers.restoring(context.settings, source, existing=of_tables)
     here = source_of(context.settings, source).whose()
     if not isinstance(here, Identity):
         return target, frozenset()
@@ -326,9 +294,9 @@ def recovery_of(
     context: Context, source: SourceName, chosen: OpenArtifact, permits: Permits
 ) -> DatabaseRestore:
     """The restore of `chosen` in a recovery."""
-    how = PlanOptions(context.settings.jobs, create_roles=True, role_powers=permits.role_powers)
     other = permits.from_database if source == SourceName.DATABASE else None
-    return restore_of(context, source, chosen, how, from_database=other)
+    request = RestoreRequest(create_roles=True, role_powers=permits.role_powers, from_database=other)
+    return restore_of(context, source, chosen, request)
 
 
 def recover(context: Context, source: SourceName, chosen: OpenArtifact, permits: Permits) -> list[str]:

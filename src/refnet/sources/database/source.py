@@ -195,11 +195,11 @@ class Database(OnServer):
         check(request)
 
     def restoring(self, context: Context, chosen: OpenArtifact, request: RestoreRequest) -> RestoreWork:
-        from refnet.sources.database.database_restore import WholeRestore, restore_asked
+        from refnet.sources.database.database_restore import WholeRestore, restore_of
         from refnet.sources.database.plan.table_plan import TableSelection
         from refnet.sources.database.tables_restore import TablesRestore
 
-        restore = restore_asked(context, self.name, chosen, request)
+        restore = restore_of(context, self.name, chosen, request)
         if not request.tables and not request.schemas:
             return WholeRestore(restore, request)
         return TablesRestore(restore, TableSelection(request.tables, request.mode, request.schemas), request)

@@ -122,7 +122,8 @@ def undo_of_tables(context: Context, source: SourceName, request: RestoreRequest
     if found is None or any(at > found.at for at in whole):
         return None
     selection = TableSelection(found.tables, Mode.REPLACE)
-    undo = TablesRestore(restore_of(context, source, found.artifact, in_place=True), selection, request)
+    restore = restore_of(context, source, found.artifact, RestoreRequest(tables=found.tables))
+    undo = TablesRestore(restore, selection, request)
     undo.names_target = False
     return undo
 
