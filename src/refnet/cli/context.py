@@ -263,7 +263,7 @@ def permit_run(commands: Sequence[tuple[str, str]], otherwise: str) -> None:
 
 def can_ask(file: Path | None) -> bool:
     """Whether a recovery key can be read, from a file or at the terminal."""
-    return bool(file or os.environ.get(IDENTITY_FILE)) or (sys.stdin.isatty() and sys.stderr.isatty())
+    return bool(file or os.environ.get(IDENTITY_FILE)) or at_terminal()
 
 
 def recovery_keys(file: Path | None) -> GivenKeys:
@@ -279,7 +279,7 @@ def recovery_keys(file: Path | None) -> GivenKeys:
         raise RefnetError(f"{IDENTITY_FILE} is a recovery key, not the name of a file", hint, Exit.USAGE)
     if found := file or named:
         return read_keys(user_path(found).absolute())
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not at_terminal():
         hint = f"Name its file (--identity-file FILE or {IDENTITY_FILE}), or run this at a terminal."
         raise RefnetError("the recovery key is needed, and stdin is not a terminal", hint, Exit.USAGE)
     try:
