@@ -19,7 +19,7 @@ from refnet.catalog.manifest import SOURCE_ROWS, Outcome
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.processes import until
 from refnet.postgres.binaries import Binaries
-from refnet.sources.database.dump import parallel_dump, ranges, source_rows
+from refnet.sources.database.dump import parallel_dump, row_copy, source_rows
 from refnet.sources.database.dump.source_rows import DumpOptions, SourceRows
 from refnet.sources.database.proof import row_digests
 from refnet.sources.database.rows import live_catalog
@@ -58,8 +58,8 @@ def test_a_backup_whose_row_counts_differ_is_retried_and_never_published(
 def test_a_reader_that_skips_pages_publishes_nothing(
     live: Live, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranges, "RANGE", 100_000)
-    monkeypatch.setattr(ranges, "between", lambda places: between(places)[::2])
+    monkeypatch.setattr(row_copy, "RANGE", 100_000)
+    monkeypatch.setattr(row_copy, "between", lambda places: between(places)[::2])
     with pytest.raises(RefnetError, match=r"public\.papers has 3,000 rows on the server") as failed:
         parallel_dump.dump(live.target, io.BytesIO(), Workers(wheel, 2))
     assert failed.value.code is Exit.DAMAGED

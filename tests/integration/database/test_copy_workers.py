@@ -16,7 +16,7 @@ from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.sources.database.artifact.index_values import MemberKind
-from refnet.sources.database.dump import parallel_dump, ranges
+from refnet.sources.database.dump import parallel_dump, row_copy
 from refnet.sources.database.dump.pgdump import PgDump
 from refnet.sources.database.dump.psql_copy import PsqlCopy
 from refnet.sources.database.workers import Workers
@@ -104,7 +104,7 @@ def test_a_table_another_session_waits_to_alter_is_still_copied(
 def test_a_worker_locks_a_table_once_and_tries_a_blocked_one_once(
     database: Target, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranges, "RANGE", 50_000)
+    monkeypatch.setattr(row_copy, "RANGE", 50_000)
     expected = parallel_dump.dump(database, io.BytesIO(), Workers(wheel, 1))
     copy, locks = PsqlCopy.copy, Counter[str]()
 

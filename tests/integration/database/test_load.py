@@ -194,7 +194,7 @@ def test_nothing_private_stays_behind(
 def test_an_index_that_is_built_alone_has_a_parallel_worker(
     server: Cluster, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("refnet.sources.database.dump.ranges.RANGE", 100_000)
+    monkeypatch.setattr("refnet.sources.database.dump.row_copy.RANGE", 100_000)
     options: dict[str, str] = {}
     restore = Archive.restore
 

@@ -12,7 +12,7 @@ from refnet.postgres.session import Target
 from refnet.sources.database.artifact import member_rows
 from refnet.sources.database.artifact.index_values import MemberKind
 from refnet.sources.database.artifact.sqlgz import Reader
-from refnet.sources.database.dump import parallel_dump, ranges
+from refnet.sources.database.dump import parallel_dump, row_copy
 from refnet.sources.database.workers import Workers
 
 #: Tables of several ranges, of values in TOAST, of values that do not compress, a small one, and large objects. The pages of
@@ -39,7 +39,7 @@ _CUT = ("log", "noise", "pages")
 
 @pytest.fixture
 def database(make_database: Callable[..., Target], monkeypatch: pytest.MonkeyPatch) -> Target:
-    monkeypatch.setattr(ranges, "RANGE", 1 << 20)
+    monkeypatch.setattr(row_copy, "RANGE", 1 << 20)
     return make_database(_TABLES, often=True)
 
 

@@ -60,7 +60,7 @@ def _backed(everything: Everything, folder: Path) -> Backed:
     path = folder / "refnet_20261125_020000.sql.gz"
     # Small pieces, so that every table of a megabyte is cut into ranges, and a range into blocks.
     with path.open("wb") as out, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("refnet.sources.database.dump.ranges.RANGE", 300_000)
+        patch.setattr("refnet.sources.database.dump.row_copy.RANGE", 300_000)
         patch.setattr("refnet.sources.database.artifact.member_rows.BLOCK", 10_000)
         dump(everything.target, out, Workers(everything.cluster.binaries, 2))
     return Backed(everything, path)

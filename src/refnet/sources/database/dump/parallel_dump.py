@@ -29,8 +29,7 @@ from refnet.sources.database.dump import metadata
 from refnet.sources.database.dump.not_dumped import not_dumped
 from refnet.sources.database.dump.pgdump import TIMEOUT_17, PgDump, too_large_row
 from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlError
-from refnet.sources.database.dump.ranges import Range, ranges
-from refnet.sources.database.dump.row_copy import RowCopy
+from refnet.sources.database.dump.row_copy import Range, RowCopy, ranges
 from refnet.sources.database.dump.snapshot import clock_warnings, open_snapshot
 from refnet.sources.database.dump.source_rows import DEFAULT, CopiedTables, DumpOptions, SourceRows
 from refnet.sources.database.workers import Stopped, Workers
