@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Self
 
 import psycopg
@@ -24,7 +23,6 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.postgres.tempdirs import private_folder
 from refnet.proof_run import ProofOptions
 from refnet.sources.contents import AnswerLimits
 from refnet.sources.database import server_errors
@@ -93,9 +91,7 @@ def partial_copy(artifact: DatabaseArtifact, options: ProofOptions) -> Iterator[
     """Load the schema of `artifact` into a scratch server; rows are loaded on demand."""
     with ExitStack() as stack:
         copy, logins, workers = stack.enter_context(_empty(artifact, options))
-        folder = stack.enter_context(private_folder())
-        target = logins.as_superuser(DATABASE)
-        part = Part(artifact.reader, target, workers, folder, logins)
+        part = Part(artifact.reader, logins.as_superuser(DATABASE), workers, logins)
         stack.enter_context(part)
         part.create()
         yield copy, part
@@ -197,25 +193,19 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' A
 class Part(Loader):
     """The copy of a part of an artifact. It is made on a scratch server, so it has `logins`."""
 
-    def __init__(
-        self, reader: Reader, target: Target, workers: Workers, folder: Path, logins: Logins
-    ) -> None:
-        super().__init__(reader, target, workers, folder, logins)
+    def __init__(self, reader: Reader, target: Target, workers: Workers, logins: Logins) -> None:
+        super().__init__(reader, target, workers, How(logins))
         #: The tables that are loaded.
         self.loaded = set[Key]()
         self._scratch = logins
         self._dropping = threading.Lock()
         self._has_keys = False
-        self._guarded = GuardedSchema(self._archive, logins, self._programs, self._builder)
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self._guarded.__enter__()
+        guarded = GuardedSchema(self._archive, self._scratch, self._programs, self._builder)
+        self._guarded = self._held.enter_context(guarded)
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._guarded.__exit__()
-        super().__exit__()
 
     def create(self) -> None:
         """Restore the schema, without rows."""
@@ -277,14 +267,14 @@ class Part(Loader):
 
     def _drop_checks(self) -> None:
         """Drop the checks of all tables: rows may violate them, and a query needs none."""
-        with self._dropping, self._target.connect(self._settings, encoding=self._index.encoding) as session:
+        with self._dropping, self._connect() as session:
             LateChecks().drop(session, self._codec)
 
     def fill_views(self, views: Collection[Key], settings: Mapping[str, str]) -> None:
         """Fill the materialized `views` in order of dependency. `settings`: of the session."""
         if not views:
             return
-        with self._scratch.as_builder(self._target.name).connect(settings, encoding="UTF8") as session:
+        with self._login.connect(settings, encoding="UTF8") as session:
             for key in session.execute(_EMPTY_VIEWS).fetchall():
                 if key in views:
                     self._workers.progress(f"filling {'.'.join(key)}", 0, None)

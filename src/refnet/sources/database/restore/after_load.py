@@ -16,14 +16,13 @@ from psycopg import sql
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import sql_name
 from refnet.postgres.session import Target, server_version
-from refnet.postgres.tempdirs import private_folder
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.proof.compare import compare, failed
 from refnet.sources.database.restore.left_out import LeftOut
-from refnet.sources.database.restore.load import Loader
+from refnet.sources.database.restore.load import How, Loader
 from refnet.sources.database.restore.loader_settings import loader_settings, time_zone
 from refnet.sources.database.restore.own_schema import LateExtensions
 from refnet.sources.database.rows.live_catalog import user_relations
@@ -42,7 +41,7 @@ def create_late_extensions(
     names, part = ", ".join(sorted(late.names)), late.part(index, late=True)
     rows = sum(table.rows for table in part.tables)
     try:
-        with private_folder() as folder, _LateLoader(reader, target, workers, folder, None) as loader:
+        with _LateLoader(reader, target, workers, How()) as loader:
             loader.create(names, late)
     except psycopg.Error as error:
         raise _incomplete(server_errors.of_server(error, f"filling the extension {names}"), names) from error
@@ -66,7 +65,7 @@ class _LateLoader(Loader):
                 if member.table == number:
                     self._load_block(table, member)
         part = late.part(self._index, late=True)
-        with self._target.connect(self._settings, encoding=self._index.encoding) as session:
+        with self._connect() as session:
             for name, value, called in part.sequences:
                 session.execute("SELECT pg_catalog.setval(%s::regclass, %s, %s)", (name, value, called))
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Self
 
 import psycopg
@@ -31,7 +30,6 @@ from refnet.sources.database.artifact.sqlgz import DROP_PUBLIC, Reader
 from refnet.sources.database.dump.pgdump import refuses_lz4
 from refnet.sources.database.proof.guarded_schema import GuardedSchema, Logins
 from refnet.sources.database.proof.row_digests import MemberRows
-from refnet.sources.database.proof.wide_rows import in_one_piece
 from refnet.sources.database.restore import schema_archive
 from refnet.sources.database.restore.large_objects import DataText
 from refnet.sources.database.restore.left_out import LateChecks, Leaves, LeftOut, refuses_rows
@@ -39,6 +37,7 @@ from refnet.sources.database.restore.loader_settings import (
     MOST_WORKERS,
     WORKERS,
     build_settings,
+    in_one_piece,
     loader_settings,
     time_zone,
 )
@@ -91,7 +90,7 @@ def load(
 ) -> tuple[LeftOut, ...]:
     """Load the artifact of `reader` into the empty database `target`; return objects that no server accepts.
 
-    Materialized views over foreign tables stay empty, as filling them queries other servers (`foreign_views.py`).
+    Materialized views over foreign tables stay empty, as filling them queries other servers (`after_load.py`).
 
     again: empties `target` for another attempt; without it, a violated check ends the load.
 
@@ -100,7 +99,8 @@ def load(
     how, refused = how or How(), list[ServerError]()
     while True:
         try:
-            return _load(reader, target, workers, how)
+            with Loader(reader, target, workers, how) as loader:
+                return loader.load()
         except ServerError as error:
             other = again and how.after(error, reader.index)
             if again is None or other is None:
@@ -112,48 +112,27 @@ def load(
         again()
 
 
-def _load(reader: Reader, target: Target, workers: Workers, how: How) -> tuple[LeftOut, ...]:
-    with (
-        private_folder() as folder,
-        Loader(reader, target, workers, folder, how.logins) as loader,
-    ):
-        if how.rows and not reader.index.digests:
-            how.rows.clear()
-            loader.rows = how.rows
-        if how.checks_last:
-            loader.late = LateChecks()
-        loader.indexes_last = how.indexes_last
-        if how.late:
-            loader.extensions = how.late
-        loader.load()
-        return tuple(loader.leaves.left_out)
-
-
 class Loader(AbstractContextManager["Loader"]):
-    """One load, with its sessions and child processes; `folder` is private."""
+    """One load, with its sessions and child processes."""
 
-    #: Gets the digests of the rows.
-    rows: MemberRows | None = None
-    #: Has the checks that are added after the rows.
-    late: LateChecks | None = None
-    #: The indexes that are no keys come after the rows.
-    indexes_last: bool = False
-    #: Has the extensions that are created later.
-    extensions: LateExtensions | None = None
-
-    def __init__(
-        self,
-        reader: Reader,
-        target: Target,
-        workers: Workers,
-        folder: Path,
-        logins: Logins | None,
-    ) -> None:
+    def __init__(self, reader: Reader, target: Target, workers: Workers, how: How) -> None:
         self._reader = reader
         self._index = reader.index
         self._target = target
         self._workers = workers
-        self._logins = logins
+        self._logins = how.logins
+        #: The login that creates what can run code of an owner.
+        self._login = how.logins.as_builder(target.name) if how.logins else target
+        #: Gets the digests of the rows.
+        self._rows = None if reader.index.digests else how.rows
+        if self._rows:
+            self._rows.clear()
+        #: Has the checks that are added after the rows.
+        self._late = LateChecks() if how.checks_last else None
+        #: The indexes that are no keys come after the rows.
+        self._indexes_last = how.indexes_last
+        #: Has the extensions that are created later.
+        self._extensions = how.late
         self._unread = frozenset(oid for oid, _ in reader.index.foreign_views)
         self._done = 0
         self._total = sum(m.raw for m in self._index.members if m.kind in {MemberKind.BLOCK, MemberKind.DATA})
@@ -161,76 +140,75 @@ class Loader(AbstractContextManager["Loader"]):
         self._stopped = threading.Event()
         self._own = threading.local()
         self._sessions: list[Session] = []
-        with target.connect(READER_SETTINGS, encoding=self._index.encoding) as control:
-            server = server_version(control)
-            self._codec = Codec.of(control, self._index.encoding)
-            without_lz4 = refuses_lz4(control, reader.text(MemberKind.PRE))
-            own = build_settings(control, workers.jobs, scratch=logins is not None)
-            own |= time_zone(control, self._index)
-        self._settings = {**loader_settings(server), **own}
-        builder = logins.as_builder(target.name) if logins else target
-        self._programs = self._programs_of(target)
-        self._builder = self._programs_of(builder) if logins else self._programs
-        #: Programs by the number of parallel workers that their index builds have.
-        self._wide = {
-            count: self._programs_of(builder, {WORKERS: str(count)})
-            for count in range(1, min(workers.jobs, MOST_WORKERS + 1) if WORKERS in own else 1)
-        }
-        path = folder / "schema.dump"
-        self._archive = Archive(
-            path, workers.binaries, target.name, server, without_lz4, tablespaces=not logins
-        )
-        connect = partial(builder.connect, self._settings, encoding=self._index.encoding)
-        self.leaves = Leaves(self._archive, connect, self._codec)
         self._owners: dict[tuple[str, str], str] = {}
 
-    def _programs_of(self, target: Target, other: Mapping[str, str] | None = None) -> Programs:
-        settings = {**self._settings, **(other or {})}
-        return Programs(target.environment(settings, encoding=self._index.encoding))
-
     def __enter__(self) -> Self:
-        self._archive.path.write_bytes(self._index.archive)
+        workers, is_scratch = self._workers, self._logins is not None
+        with self._target.connect(READER_SETTINGS, encoding=self._index.encoding) as control:
+            server = server_version(control)
+            self._codec = Codec.of(control, self._index.encoding)
+            without_lz4 = refuses_lz4(control, self._reader.text(MemberKind.PRE))
+            own = build_settings(control, workers.jobs, scratch=is_scratch)
+            own |= time_zone(control, self._index)
+        self._settings = {**loader_settings(server), **own}
+        self._programs = self._programs_of(self._target)
+        self._builder = self._programs_of(self._login) if is_scratch else self._programs
+        #: Programs by the number of parallel workers that their index builds have.
+        self._wide = {
+            count: self._programs_of(self._login, {WORKERS: str(count)})
+            for count in range(1, min(workers.jobs, MOST_WORKERS + 1) if WORKERS in own else 1)
+        }
+        with ExitStack() as stack:
+            path = stack.enter_context(private_folder()) / "schema.dump"
+            path.write_bytes(self._index.archive)
+            self._held = stack.pop_all()
+        name = self._target.name
+        self._archive = Archive(path, workers.binaries, name, server, without_lz4, tablespaces=not is_scratch)
+        self._leaves = Leaves(self._archive, partial(self._connect, self._login), self._codec)
         return self
 
     def __exit__(self, *_: object) -> None:
         for session in self._sessions:
             session.close()
+        self._held.close()
 
-    def load(self) -> None:
+    def _programs_of(self, target: Target, other: Mapping[str, str] | None = None) -> Programs:
+        settings = {**self._settings, **(other or {})}
+        return Programs(target.environment(settings, encoding=self._index.encoding))
+
+    def _connect(self, login: Target | None = None) -> Session:
+        """Open a loading session of `login`; None: of the target's own."""
+        return (login or self._target).connect(self._settings, encoding=self._index.encoding)
+
+    def load(self) -> tuple[LeftOut, ...]:
+        """Load everything; return objects that no server accepts."""
         if self._index.database.get("without_public"):
-            with self._target.connect(self._settings, encoding=self._index.encoding) as session:
+            with self._connect() as session:
                 session.execute(DROP_PUBLIC)
         with self._schema() as schema:
             self._workers.progress("schema", 0, None)
             schema.create()
-            if self.late:
-                with self._target.connect(self._settings, encoding=self._index.encoding) as session:
-                    self.late.drop(session, self._codec)
-            if self._logins:
-                self._owners = self._owners_of_tables(self._logins.names())
+            if self._late:
+                with self._connect() as session:
+                    self._late.drop(session, self._codec)
             entries = self._archive.entries(self._programs, "post-data")
             items = [i for i in entries if not (i.is_refresh and i.oid in self._unread)]
-            last = self.leaves.plain_indexes(self._programs, items) if self.indexes_last else {}
+            last = self._leaves.plain_indexes(self._programs, items) if self._indexes_last else {}
             shares = schema_archive.share([i for i in items if i not in last], self._index.tables)
-            with self._wide_rows():
+            whole: AbstractContextManager[None] = nullcontext()
+            if self._logins:
+                self._owners = self._owners_of_tables(self._logins.names())
+                whole = in_one_piece(self._connect, self._index, self._codec)
+            with whole:
                 run_all(self._tasks(shares), self._workers.jobs, self._stop)
-            self.leaves.build(last.values())
+            self._leaves.build(last.values())
             self._workers.progress("data", self._total, self._total)  # with the lines around the rows
             self._workers.progress("the rest of the schema", 0, None)
-            if self.late:
-                self._add_checks(self.late)
-            schema.finish(shares.rest, self._workers.jobs, self.leaves)
-
-    def _wide_rows(self) -> AbstractContextManager[None]:
-        if self._logins is None:
-            return nullcontext()
-        connect = partial(self._target.connect, self._settings, encoding=self._index.encoding)
-        return in_one_piece(connect, self._index, self._codec)
-
-    def _add_checks(self, late: LateChecks) -> None:
-        login = self._logins.as_builder(self._target.name) if self._logins else self._target
-        with login.connect(self._settings, encoding=self._index.encoding) as session:
-            self.leaves.left_out += late.add(session, self._codec)
+            if self._late:
+                with self._connect(self._login) as session:
+                    self._leaves.left_out += self._late.add(session, self._codec)
+            schema.finish(shares.rest, self._workers.jobs, self._leaves)
+        return tuple(self._leaves.left_out)
 
     def _schema(self) -> AbstractContextManager[GuardedSchema | OwnSchema]:
         if self._logins:
@@ -238,7 +216,7 @@ class Loader(AbstractContextManager["Loader"]):
             return GuardedSchema(self._archive, self._logins, self._programs, alone)
         roles = self._index.roles
         own = OwnSchema(self._archive, self._programs, self._target, self._settings, roles)
-        own.late = self.extensions or own.late
+        own.late = self._extensions or own.late
         return nullcontext(own)
 
     def _owners_of_tables(self, names: Mapping[int, str]) -> dict[tuple[str, str], str]:
@@ -255,7 +233,7 @@ class Loader(AbstractContextManager["Loader"]):
             # First: it is one session, and nothing else should wait for it at the end.
             yield Task(sum(weights.values()) + 1, self._load_data)
         for number, table in enumerate(self._index.tables):
-            if table.blocks and not (self.extensions and self.extensions.has(table)):
+            if table.blocks and not (self._extensions and self._extensions.has(table)):
                 blocks = self._blocks(number, table)
                 built = self._builds(table, blocks, shares)
                 yield from blocks
@@ -290,7 +268,7 @@ class Loader(AbstractContextManager["Loader"]):
     def _load_block(self, table: Table, member: Member) -> None:
         """Load one member's rows with one COPY in this thread's session."""
         statement, pieces = copy_body(self._reader, member, self._codec, table)
-        if self.rows is None:
+        if self._rows is None:
             self._copy(statement, self._counted(pieces))
             return
         with self._digested(member) as digest:
@@ -304,8 +282,8 @@ class Loader(AbstractContextManager["Loader"]):
             yield digest
         except ValueError as error:
             raise cut_short(self._reader, member) from error
-        if self.rows:
-            self.rows.add(member, digest)
+        if self._rows:
+            self._rows.add(member, digest)
 
     def _load_data(self) -> None:
         """Run pg_dump's own data section by psql, which runs no psql command from it."""
@@ -324,7 +302,7 @@ class Loader(AbstractContextManager["Loader"]):
 
     def _write_large_objects(self, text: DataText) -> None:
         try:
-            with self._target.connect(self._settings, encoding=self._index.encoding) as session:
+            with self._connect() as session:
                 with self._lock:
                     self._sessions.append(session)
                 text.write_contents(session)
@@ -339,8 +317,8 @@ class Loader(AbstractContextManager["Loader"]):
             pieces = self._counted(self._reader.raw(member))
             if self._logins:
                 yield from self._without_rows(member, pieces)
-            elif self.extensions and self.extensions.schemas:
-                yield from self.extensions.text(pieces, self._codec)
+            elif self._extensions and self._extensions.schemas:
+                yield from self._extensions.text(pieces, self._codec)
             else:
                 yield from pieces
 
@@ -349,7 +327,9 @@ class Loader(AbstractContextManager["Loader"]):
             if self._stopped.is_set():
                 raise Stopped
             yield piece
-            self._advance(len(piece))
+            with self._lock:
+                self._done += len(piece)
+                self._workers.progress("data", self._done, self._total)
 
     def _without_rows(self, member: Member, pieces: Iterator[bytes]) -> Iterator[bytes]:
         lines = Lines(complete_lines(pieces))
@@ -373,7 +353,7 @@ class Loader(AbstractContextManager["Loader"]):
             raise server_errors.of_server(error, f"loading {'.'.join(table)}") from error
 
     def _restore_items(self, doing: str, items: Sequence[schema_archive.Item], idle: int = 0) -> None:
-        self.leaves.restore(self._wide.get(min(idle, len(self._wide)), self._builder), doing, items)
+        self._leaves.restore(self._wide.get(min(idle, len(self._wide)), self._builder), doing, items)
 
     def _session(self, table: tuple[str, str]) -> Session:
         """This thread's session, opened on first use; in a scratch server as the table's owner."""
@@ -383,16 +363,11 @@ class Loader(AbstractContextManager["Loader"]):
                 self._own.session.close()
             name = self._target.name
             target = self._logins.as_owner(name, owner) if self._logins else self._target
-            session = target.connect(self._settings, encoding=self._index.encoding)
+            session = self._connect(target)
             with self._lock:
                 self._sessions.append(session)
             self._own.session, self._own.owner = session, owner
         return self._own.session  # type: ignore[no-any-return]
-
-    def _advance(self, count: int) -> None:
-        with self._lock:
-            self._done += count
-            self._workers.progress("data", self._done, self._total)
 
     def _stop(self) -> None:
         self._stopped.set()
