@@ -24,7 +24,7 @@ from refnet.sources.database.dump import parallel_dump as dumping
 from refnet.sources.database.proof.compare import comparing
 from refnet.sources.database.proof.own_proof import Prover
 from refnet.sources.database.restore.load import load
-from refnet.sources.database.restore.schema_archive import Archive
+from refnet.sources.database.restore.schema_archive import Archive, Step
 from refnet.sources.database.workers import Workers
 
 SCHEMA = """
@@ -198,9 +198,9 @@ def test_an_index_that_is_built_alone_has_a_parallel_worker(
     options: dict[str, str] = {}
     restore = Archive.restore
 
-    def recorded(self: Archive, programs: Any, doing: str, items: Any, **rest: Any) -> None:
-        options[doing] = programs._environment["PGOPTIONS"]
-        restore(self, programs, doing, items, **rest)
+    def recorded(self: Archive, step: Step, items: Any) -> None:
+        options[step.doing] = step.programs._environment["PGOPTIONS"]
+        restore(self, step, items)
 
     with fresh(server) as database, fresh(server) as copy:
         with database.connect() as session:

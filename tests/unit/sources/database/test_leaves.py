@@ -12,7 +12,7 @@ from psycopg import errors
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.sources.database.restore.left_out import Leaves
-from refnet.sources.database.restore.schema_archive import Archive, Item, parse
+from refnet.sources.database.restore.schema_archive import Archive, Item, Step, parse
 from refnet.sources.database.sql_text import Codec
 
 ITEMS = parse(
@@ -42,7 +42,7 @@ class Fake:
 def failed(wheel: Binaries, folder: Path, stderr: str) -> tuple[Item, ...] | None:
     archive = Archive(folder / "schema.dump", wheel, "x", 18, without_lz4=False)
     programs: Any = Fake(stderr)
-    return archive.restore_leaves(programs, "building", ITEMS)
+    return archive.restore_leaves(Step(programs, "building"), ITEMS)
 
 
 @pytest.mark.parametrize(
@@ -88,11 +88,11 @@ def test_what_is_refused_is_unknown_where_errors_of_views_are_written_over(
     )
     programs: Any = Fake(entry(11).replace("pg_restore: error", "pg_restore: pg_restore: error") + ENDED)
 
-    assert archive.restore_leaves(programs, "building", views, jobs=2) is None
+    assert archive.restore_leaves(Step(programs, "building", 2), views) is None
     with pytest.raises(RefnetError):
-        archive.restore_leaves(programs, "building", views, jobs=1)
+        archive.restore_leaves(Step(programs, "building", 1), views)
     with pytest.raises(RefnetError):
-        archive.restore_leaves(programs, "building", ITEMS, jobs=2)
+        archive.restore_leaves(Step(programs, "building", 2), ITEMS)
 
 
 KEYS = parse(
@@ -139,7 +139,7 @@ def test_a_key_whose_error_other_processes_wrote_over_is_named_too(
     connect: Any = Session
     leaves = Leaves(Archive(tmp_path / "schema.dump", wheel, "x", 18, without_lz4=False), connect, Codec())
 
-    leaves.restore(programs, "building", KEYS, jobs=jobs)
+    leaves.restore(Step(programs, "building", jobs), KEYS)
 
     assert [one.constraint for one in leaves.left_out] == named
 
@@ -184,7 +184,7 @@ def test_of_garbled_errors_each_key_is_added_again_and_all_else_ends_at_its_firs
     connect: Any = Session
     leaves = Leaves(Archive(tmp_path / "schema.dump", wheel, "x", 18, without_lz4=False), connect, Codec())
 
-    leaves.restore(programs, "building", (*OTHERS, *KEYS), jobs=2)
+    leaves.restore(Step(programs, "building", 2), (*OTHERS, *KEYS))
 
     assert [one.constraint for one in leaves.left_out] == ["child_fk", "lost_fk"]
     assert programs.steps == ["13!", "12 10 14 16", "12!", "18!"]
@@ -200,4 +200,4 @@ def test_a_key_of_garbled_errors_that_cannot_be_read_ends_the_restore(
     forged = parse("30; 2606 31 FK CONSTRAINT public child forged_fk root\n")
 
     with pytest.raises(RefnetError, match="cannot be read"):
-        leaves.restore(programs, "building", (*KEYS, *forged), jobs=2)
+        leaves.restore(Step(programs, "building", 2), (*KEYS, *forged))

@@ -27,7 +27,7 @@ from refnet.sources.database.admin_session import Session
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.restore import create_database
 from refnet.sources.database.restore.left_out import Leaves
-from refnet.sources.database.restore.schema_archive import Archive, Item
+from refnet.sources.database.restore.schema_archive import Archive, Item, Step
 from refnet.sources.database.workers import Programs
 
 #: The state before everything was opened, in tables that end with the session.
@@ -107,14 +107,8 @@ class GuardedSchema(AbstractContextManager["GuardedSchema"]):
         if run.who is Who.BUILDER and not run.items[0].is_refresh:
             self._open()
         programs = self._builder if run.who is Who.BUILDER else self._superuser
-        restore = leaves.restore if leaves else self._archive.restore
-        restore(
-            programs,
-            doing,
-            run.items,
-            jobs=jobs if run.parallel else 1,
-            owners=run.who is not Who.OWNER,
-        )
+        step = Step(programs, doing, jobs if run.parallel else 1, owners=run.who is not Who.OWNER)
+        (leaves or self._archive).restore(step, run.items)
 
     def _open(self) -> None:
         self._session.execute(_OPEN.format(builder=self._logins.builder).encode())

@@ -25,6 +25,7 @@ from refnet.sources.database.restore.left_out import LeftOut
 from refnet.sources.database.restore.load import How, Loader
 from refnet.sources.database.restore.loader_settings import loader_settings, time_zone
 from refnet.sources.database.restore.own_schema import LateExtensions
+from refnet.sources.database.restore.schema_archive import Step
 from refnet.sources.database.rows.live_catalog import user_relations
 from refnet.sources.database.workers import Workers
 
@@ -59,7 +60,7 @@ def create_late_extensions(
 
 class _LateLoader(Loader):
     def create(self, names: str, late: LateExtensions) -> None:
-        self._archive.restore(self._programs, f"creating the extension {names}", late.items)
+        self._archive.restore(Step(self._programs, f"creating the extension {names}"), late.items)
         for number, table in enumerate(self._index.tables):
             for member in self._index.members if late.has(table) else ():
                 if member.table == number:

@@ -20,10 +20,9 @@ from refnet.catalog.artifact import Finding
 from refnet.catalog.evidence import Fault, Outcome
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import Session
-from refnet.sources.database.restore.schema_archive import Archive, Item
+from refnet.sources.database.restore.schema_archive import Archive, Item, Step
 from refnet.sources.database.server_errors import ServerError
 from refnet.sources.database.sql_text import IDENT, Codec, statements
-from refnet.sources.database.workers import Programs
 
 #: Begins a note of a restore.
 LEFT_OUT = "left out: "
@@ -218,39 +217,29 @@ class Leaves:
         #: Foreign keys that do not exist, as the entries of their comments name them.
         self._absent: list[str] = []
 
-    def restore(
-        self,
-        programs: Programs,
-        doing: str,
-        items: Sequence[Item],
-        *,
-        jobs: int = 1,
-        owners: bool = True,
-    ) -> None:
+    def restore(self, step: Step, items: Sequence[Item]) -> None:
         """Restore `items`; RefnetError if the server rejects one that must not be left out."""
-        for some in _runs(items) if jobs > 1 else [items]:
-            self._restore(programs, doing, some, jobs=jobs, owners=owners)
+        for some in _runs(items) if step.jobs > 1 else [items]:
+            self._restore(step, some)
 
-    def _restore(
-        self, programs: Programs, doing: str, items: Sequence[Item], *, jobs: int, owners: bool
-    ) -> None:
+    def _restore(self, step: Step, items: Sequence[Item]) -> None:
         items = self._without_absent(items)
         if not any(item.is_leaf for item in items):
             if items:
-                self._archive.restore(programs, doing, items, jobs=jobs, owners=owners)
+                self._archive.restore(step, items)
             return
-        refused = self._archive.restore_leaves(programs, doing, items, jobs=jobs, owners=owners)
+        refused = self._archive.restore_leaves(step, items)
         failed = items if refused is None else refused
         unknown = [item for item in items if item.is_foreign_key and item not in (refused or ())]
         for item in failed:
             if item.is_leaf and item not in unknown:
-                self._mend(programs, doing, item)
-        if failed and jobs > 1:
-            self._add_missing(programs, doing, unknown)
+                self._mend(step, item)
+        if failed and step.jobs > 1:
+            self._add_missing(step, unknown)
         # Comments on foreign keys, which exist now, or are left out; errors of others can be lost too.
-        again = items if failed and jobs > 1 else failed
+        again = items if failed and step.jobs > 1 else failed
         if left := self._without_absent(item for item in again if not item.is_leaf):
-            self._archive.restore(programs, doing, left)
+            self._archive.restore(Step(step.programs, step.doing), left)
 
     def plain_indexes(self, programs: Programs, items: Iterable[Item]) -> dict[Item, list[bytes]]:
         """Return each index of `items` that is not unique, with its statements."""
@@ -292,30 +281,30 @@ class Leaves:
     def _without_absent(self, items: Iterable[Item]) -> list[Item]:
         return [item for item in items if not any(absent in item.what for absent in self._absent)]
 
-    def _add_missing(self, programs: Programs, doing: str, keys: Sequence[Item]) -> None:
+    def _add_missing(self, step: Step, keys: Sequence[Item]) -> None:
         """Add foreign keys whose errors were lost: parallel pg_restore processes overwrite each other's lines."""
-        text = self._archive.text(programs, keys) if keys else b""
+        text = self._archive.text(step.programs, keys) if keys else b""
         found = [one for one in map(_FOREIGN_KEY.fullmatch, statements(text)) if one]
         if len(found) != len(keys):
-            raise _unreadable(doing, "of some foreign key")
+            raise _unreadable(step.doing, "of some foreign key")
         for one in found:
             error = self._run(one[0])
             if error is not None and error.sqlstate != _EXISTS:
-                self._add(doing, one[0], one)
+                self._add(step.doing, one[0], one)
 
-    def _mend(self, programs: Programs, doing: str, item: Item) -> None:
-        text = self._archive.text(programs, [item])
+    def _mend(self, step: Step, item: Item) -> None:
+        text = self._archive.text(step.programs, [item])
         for statement in statements(text):
             if found := _REFRESH.fullmatch(statement):
-                self._refresh(doing, statement, found)
+                self._refresh(step.doing, statement, found)
                 return
             if found := _LABEL.fullmatch(statement):
-                self._label(doing, statement, found)
+                self._label(step.doing, statement, found)
                 return
             if found := _FOREIGN_KEY.fullmatch(statement):
-                self._add(doing, statement, found)
+                self._add(step.doing, statement, found)
                 return
-        raise _unreadable(doing, item.what)
+        raise _unreadable(step.doing, item.what)
 
     def _refresh(self, doing: str, statement: bytes, found: re.Match[bytes]) -> None:
         error = self._run(statement)

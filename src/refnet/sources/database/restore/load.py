@@ -42,7 +42,7 @@ from refnet.sources.database.restore.loader_settings import (
     time_zone,
 )
 from refnet.sources.database.restore.own_schema import LateExtensions, OwnSchema
-from refnet.sources.database.restore.schema_archive import Archive
+from refnet.sources.database.restore.schema_archive import Archive, Step
 from refnet.sources.database.server_errors import ServerError
 from refnet.sources.database.sql_text import COPY, Codec
 from refnet.sources.database.workers import Programs, Stopped, Task, Workers, restricted, run_all
@@ -353,7 +353,8 @@ class Loader(AbstractContextManager["Loader"]):
             raise server_errors.of_server(error, f"loading {'.'.join(table)}") from error
 
     def _restore_items(self, doing: str, items: Sequence[schema_archive.Item], idle: int = 0) -> None:
-        self._leaves.restore(self._wide.get(min(idle, len(self._wide)), self._builder), doing, items)
+        programs = self._wide.get(min(idle, len(self._wide)), self._builder)
+        self._leaves.restore(Step(programs, doing), items)
 
     def _session(self, table: tuple[str, str]) -> Session:
         """This thread's session, opened on first use; in a scratch server as the table's owner."""

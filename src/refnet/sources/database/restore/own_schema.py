@@ -28,7 +28,7 @@ from refnet.sources.database.artifact.index import Index, Table
 from refnet.sources.database.artifact.index_values import schema_and_name
 from refnet.sources.database.artifact.member_rows import Lines, complete_lines
 from refnet.sources.database.restore.left_out import Leaves
-from refnet.sources.database.restore.schema_archive import Archive, Item
+from refnet.sources.database.restore.schema_archive import Archive, Item, Step
 from refnet.sources.database.server_errors import Cause, ServerError
 from refnet.sources.database.sql_text import COPY, IDENT, Codec
 from refnet.sources.database.workers import Programs
@@ -104,7 +104,7 @@ class OwnSchema:
         `leaves` restores entries that may be left out.
         """
         if items := [*(item for item in self._before if item.is_label), *items]:
-            leaves.restore(self._programs, "building keys and indexes", items, jobs=jobs)
+            leaves.restore(Step(self._programs, "building keys and indexes", jobs), items)
         if self._grants:
             with self._session("revoking the temporary privileges of the owners") as session:
                 for one in self._grants:
@@ -114,7 +114,7 @@ class OwnSchema:
 
     def _restore(self, doing: str, items: Sequence[Item]) -> None:
         if items:
-            self._archive.restore(self._programs, doing, items)
+            self._archive.restore(Step(self._programs, doing), items)
 
     def _owners(self) -> tuple[str, ...]:
         """Roles that may need a temporary privilege; empty for a superuser login."""

@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -29,8 +29,20 @@ _PSQL = ("-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
 
 
 @dataclass(frozen=True)
+class Step:
+    """A step of a restore: how some entries are restored."""
+
+    programs: Programs
+    #: For messages.
+    doing: str
+    jobs: int = 1
+    #: Objects get their owners; else the login of the programs owns them.
+    owners: bool = True
+
+
+@dataclass(frozen=True)
 class Archive:
-    """An archive and its target database. The programs passed to each call determine the login."""
+    """An archive and its target database. The programs of each step determine the login."""
 
     path: Path
     binaries: Binaries
@@ -49,62 +61,44 @@ class Archive:
         listing = programs.run(command, "reading the schema's table of contents")
         return parse(listing.decode("utf-8", "surrogateescape"))
 
-    def restore(
-        self,
-        programs: Programs,
-        doing: str,
-        items: Sequence[Item],
-        *,
-        jobs: int = 1,
-        owners: bool = True,
-    ) -> None:
+    def restore(self, step: Step, items: Sequence[Item]) -> None:
         """Restore exactly `items`, without --section, which omits entries that belong to no section."""
-        with self._only(items, jobs, owners=owners) as options:
+        with self._only(step, items) as options:
             if self._needs_text:
-                self._restore_as_text(programs, doing, options)
+                self._restore_as_text(step, options)
             else:
-                programs.run(self._command(["--exit-on-error", *options]), doing)
+                step.programs.run(self._command(["--exit-on-error", *options]), step.doing)
 
-    def restore_leaves(
-        self,
-        programs: Programs,
-        doing: str,
-        items: Sequence[Item],
-        *,
-        jobs: int = 1,
-        owners: bool = True,
-    ) -> tuple[Item, ...] | None:
+    def restore_leaves(self, step: Step, items: Sequence[Item]) -> tuple[Item, ...] | None:
         """Restore `items` like `restore`; return the leaves, and comments, that the server refused.
 
         None if that is unknown, as parallel processes can garble each other's messages: some of the leaves and comments
         that `items` has then may exist.
         """
         if self._needs_text:
-            return self._restore_apart(programs, doing, items, owners=owners)
-        with self._only(items, jobs, owners=owners) as options:
-            stderr = programs.attempt(self._command(options), doing)
+            return self._restore_apart(replace(step, jobs=1), items)
+        with self._only(step, items) as options:
+            stderr = step.programs.attempt(self._command(options), step.doing)
         numbers = {int(number) for number in _FAILED.findall(stderr)}
         failed = tuple(item for item in items if item.dump_id in numbers)
         # The text of a forged entry may contain such lines: then the numbers differ, and the restore fails.
         counts = {len(_ERROR.findall(stderr)), len(failed)}
         ended = _ENDED.search(stderr)
-        if ended and jobs > 1:  # the number of entries with errors, whose lines can be lost
+        if ended and step.jobs > 1:  # the number of entries with errors, whose lines can be lost
             counts.add(int(ended[1]))
         known = ended and len(counts) == 1
         if stderr and not (known and all(one.may_fail for one in failed)):
-            if jobs > 1 and all(one.may_fail for one in items):
+            if step.jobs > 1 and all(one.may_fail for one in items):
                 return None
-            raise server_errors.of_program("pg_restore", stderr, doing)
+            raise server_errors.of_program("pg_restore", stderr, step.doing)
         return failed
 
-    def _restore_apart(
-        self, programs: Programs, doing: str, items: Sequence[Item], *, owners: bool
-    ) -> tuple[Item, ...]:
+    def _restore_apart(self, step: Step, items: Sequence[Item]) -> tuple[Item, ...]:
         failed = []
         for is_leaf, group in groupby(items, lambda item: item.may_fail):
             for some in [[item] for item in group] if is_leaf else [list(group)]:
                 try:
-                    self.restore(programs, doing, some, owners=owners)
+                    self.restore(step, some)
                 except server_errors.ServerError:
                     if not is_leaf:
                         raise
@@ -125,12 +119,12 @@ class Archive:
         return (str(self.binaries.tool(name)), "--no-password")
 
     @contextmanager
-    def _only(self, items: Sequence[Item], jobs: int, *, owners: bool) -> Iterator[list[str]]:
+    def _only(self, step: Step, items: Sequence[Item]) -> Iterator[list[str]]:
         """Yield the options of pg_restore for exactly `items`."""
         with self._listing(items) as listing:
-            jobs = min(jobs, len(items))
+            jobs = min(step.jobs, len(items))
             parallel = [f"--jobs={jobs}"] if jobs > 1 else []
-            yield [*parallel, *([] if owners else ["--no-owner"]), "-L", listing]
+            yield [*parallel, *([] if step.owners else ["--no-owner"]), "-L", listing]
 
     def _command(self, options: Sequence[str]) -> list[str]:
         """Return the command of a restore; it names the entry of an error because it is verbose."""
@@ -154,12 +148,12 @@ class Archive:
         """Whether the server is older than pg_restore's output."""
         return self.without_lz4 or self.server < 17 <= self.binaries.major
 
-    def _restore_as_text(self, programs: Programs, doing: str, options: Sequence[str]) -> None:
+    def _restore_as_text(self, step: Step, options: Sequence[str]) -> None:
         """Restore by psql without statements that this older server rejects; in one session, to keep their order."""
         chosen = [option for option in options if not option.startswith("--jobs")]
         command = [str(self.binaries.tool("pg_restore")), "--file=-", *self._options, *chosen]
-        text = for_server(self.server, programs.run([*command, str(self.path)], doing))
-        programs.run(self.psql(), doing, [without_lz4(text) if self.without_lz4 else text])
+        text = for_server(self.server, step.programs.run([*command, str(self.path)], step.doing))
+        step.programs.run(self.psql(), step.doing, [without_lz4(text) if self.without_lz4 else text])
 
 
 _LINE = re.compile(r"([0-9]{1,10}); ([0-9]{1,10}) ([0-9]{1,10}) (.*)")
