@@ -251,6 +251,11 @@ def _of_function(error: ServerError, context: str) -> ServerError:
     return error
 
 
+def words(error: psycopg.Error) -> str:
+    """What the server said, its first line."""
+    return (error.diag.message_primary or str(error)).strip().split("\n")[0]
+
+
 def hint(said: str) -> str:
     """Hint for an error of the server, from its message."""
     known, subject = _find(said)

@@ -105,9 +105,8 @@ def refresh_foreign_views(target: Target, index: Index) -> tuple[str, ...]:
             try:
                 session.execute(f"REFRESH MATERIALIZED VIEW {quoted}".encode())
             except psycopg.Error as error:
-                said = (error.diag.message_primary or str(error)).strip().split("\n")[0]
                 notes.append(
-                    f"{name} is empty, as it reads foreign tables ({said}):"
+                    f"{name} is empty, as it reads foreign tables ({server_errors.words(error)}):"
                     f" REFRESH MATERIALIZED VIEW {quoted} when their server answers"
                 )
     return tuple(notes)

@@ -170,7 +170,7 @@ def _left_out(check: _Check, error: psycopg.Error) -> LeftOut:
     what = f"check {check.quoted} of {check.object}"
     by_hand = f"ALTER {check.kind} {check.object} VALIDATE CONSTRAINT {check.quoted}"
     fault = Fault.ENVIRONMENT if error.sqlstate in _LACKS - {_NOT_SCANNED} else Fault.SOURCE
-    return LeftOut(what, "is NOT VALID", _said(error), by_hand, fault, check.name)
+    return LeftOut(what, "is NOT VALID", server_errors.words(error), by_hand, fault, check.name)
 
 
 _REFRESH = re.compile(rb"REFRESH MATERIALIZED VIEW (?P<view>.+)", re.DOTALL)
@@ -265,7 +265,9 @@ class Leaves:
                 found = server_errors.of_server(error, "building an index")
                 if not found.in_function:
                     raise found from error
-                self._leave_out_index(next(filter(None, map(_INDEX.fullmatch, some))), _said(error))
+                self._leave_out_index(
+                    next(filter(None, map(_INDEX.fullmatch, some))), server_errors.words(error)
+                )
 
     def _leave_out_index(self, found: re.Match[bytes], why: str) -> None:
         decode, listed = self._codec.decode, _LISTED.unquoted
@@ -290,53 +292,59 @@ class Leaves:
         for one in found:
             error = self._run(one[0])
             if error is not None and error.sqlstate != _EXISTS:
-                self._add(step.doing, one[0], one)
+                self._add(step.doing, one)
 
     def _mend(self, step: Step, item: Item) -> None:
         text = self._archive.text(step.programs, [item])
         for statement in statements(text):
             if found := _REFRESH.fullmatch(statement):
-                self._refresh(step.doing, statement, found)
+                self._refresh(step.doing, found)
                 return
             if found := _LABEL.fullmatch(statement):
-                self._label(step.doing, statement, found)
+                self._label(step.doing, found)
                 return
             if found := _FOREIGN_KEY.fullmatch(statement):
-                self._add(step.doing, statement, found)
+                self._add(step.doing, found)
                 return
         raise _unreadable(step.doing, item.what)
 
-    def _refresh(self, doing: str, statement: bytes, found: re.Match[bytes]) -> None:
-        error = self._run(statement)
+    def _refresh(self, doing: str, found: re.Match[bytes]) -> None:
+        error = self._run(found[0])
         if error is None:
             return
         if server_errors.is_servers(error.sqlstate):
             raise server_errors.of_server(error, doing) from error
         what = f"materialized view {self._codec.decode(found['view'])}"
         fault = Fault.ENVIRONMENT if error.sqlstate in _LACKS else Fault.SOURCE
-        self._note(LeftOut(what, "is empty", _said(error), self._codec.decode(statement), fault))
+        self._note(LeftOut(what, "is empty", server_errors.words(error), self._codec.decode(found[0]), fault))
 
-    def _label(self, doing: str, statement: bytes, found: re.Match[bytes]) -> None:
-        error = self._run(statement)
+    def _label(self, doing: str, found: re.Match[bytes]) -> None:
+        error = self._run(found[0])
         if error is None:
             return
         if error.sqlstate != _NOT_LOADED:
             raise server_errors.of_server(error, doing) from error
         what = f"security label of {self._codec.decode(found['provider'])} on {self._codec.decode(found['what'])}"
         self._note(
-            LeftOut(what, "is missing", _said(error), self._codec.decode(statement), Fault.ENVIRONMENT)
+            LeftOut(
+                what,
+                "is missing",
+                server_errors.words(error),
+                self._codec.decode(found[0]),
+                Fault.ENVIRONMENT,
+            )
         )
 
-    def _add(self, doing: str, statement: bytes, found: re.Match[bytes]) -> None:
-        error = self._run(statement)
+    def _add(self, doing: str, found: re.Match[bytes]) -> None:
+        error = self._run(found[0])
         if error is None:
             return
         if error.sqlstate != _BROKEN:
             raise server_errors.of_server(error, doing) from error
         table, name = self._codec.decode(found["table"]), self._codec.decode(found["name"])
-        what, why = f"foreign key {name} of {table}", _said(error)
+        what, why = f"foreign key {name} of {table}", server_errors.words(error)
         alter = f"ALTER TABLE {table}"
-        if self._run(statement + b" NOT VALID") is None:
+        if self._run(found[0] + b" NOT VALID") is None:
             by_hand = f"{alter} VALIDATE CONSTRAINT {name}"
             constraint = self._codec.unquoted(found["name"])
             self._note(LeftOut(what, "is NOT VALID", why, by_hand, constraint=constraint))
@@ -346,7 +354,7 @@ class Leaves:
             comment = b" CONSTRAINT %b ON %b " % (found["name"], relation)
             self._absent.append(f"COMMENT {_LISTED.unquoted(schema)}{_LISTED.decode(comment)}")
             self._note(
-                LeftOut(what, "is missing", why, " ".join(self._codec.decode(statement).split()), drop=drop)
+                LeftOut(what, "is missing", why, " ".join(self._codec.decode(found[0]).split()), drop=drop)
             )
 
     def _run(self, *some: bytes) -> psycopg.Error | None:
@@ -368,7 +376,3 @@ def _unreadable(doing: str, what: str) -> ServerError:
     return ServerError(
         f"{doing}: the entry {what} cannot be read", "Check the artifact with `refnet verify`."
     )
-
-
-def _said(error: psycopg.Error) -> str:
-    return (error.diag.message_primary or str(error)).strip().split("\n")[0]
