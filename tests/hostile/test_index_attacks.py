@@ -20,7 +20,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.sqlgz import Reader
-from refnet.sources.database.dump.psql_copy import PsqlCopy, PsqlError
+from refnet.sources.database.dump.psql_copy import Access, PsqlCopy, PsqlError
 from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.proof.row_digests import digested
 from refnet.sources.database.restore import create_database
@@ -72,7 +72,7 @@ def test_a_column_of_an_index_is_no_command_of_psql(
 def test_psql_runs_no_command_that_a_statement_brings_along(
     small_database: Target, wheel: Binaries, sign: Path
 ) -> None:
-    with PsqlCopy(wheel, small_database, READER_SETTINGS, encoding="UTF8") as psql:
+    with PsqlCopy(Access(wheel, small_database, READER_SETTINGS, "UTF8")) as psql:
         assert b"".join(psql.copy(b"COPY (SELECT 'a', 'b') TO STDOUT")) == b"a\tb\n"
         with pytest.raises(PsqlError, match="backslash commands are restricted"):
             b"".join(psql.copy(f"SELECT 1;\n\\! touch {sign}\n".encode()))
@@ -82,7 +82,7 @@ def test_psql_runs_no_command_that_a_statement_brings_along(
 def test_a_session_that_compares_changes_nothing(small_database: Target, wheel: Binaries) -> None:
     before = _tables(small_database)
     with (
-        PsqlCopy(wheel, small_database, READER_SETTINGS, encoding="UTF8") as psql,
+        PsqlCopy(Access(wheel, small_database, READER_SETTINGS, "UTF8")) as psql,
         pytest.raises(PsqlError, match="read-only"),
     ):
         b"".join(psql.copy(b"CREATE TABLE owned ()"))

@@ -12,8 +12,8 @@ import pytest
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.sources.database.artifact.sqlgz import Reader
-from refnet.sources.database.dump import parallel_dump, ranges
-from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
+from refnet.sources.database.dump import parallel_dump, row_copy
+from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, Access, PsqlCopy, PsqlError
 from refnet.sources.database.dump.row_copy import RowCopy
 from refnet.sources.database.proof.compare import compare
 from refnet.sources.database.proof.row_digests import digested
@@ -36,7 +36,7 @@ def blobs(make_database: Callable[..., Target]) -> Target:
 
 @pytest.fixture
 def rows(blobs: Target, wheel: Binaries) -> Iterator[RowCopy]:
-    with RowCopy(wheel, blobs, READER_SETTINGS, encoding="UTF8") as opened:
+    with RowCopy(Access(wheel, blobs, READER_SETTINGS, "UTF8")) as opened:
         yield opened
 
 
@@ -76,7 +76,7 @@ def test_a_copy_is_ended_from_another_thread(rows: RowCopy) -> None:
 def test_a_dump_and_a_comparison_copy_ranges_of_one_page_of_long_rows_without_psql(
     blobs: Target, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranges, "RANGE", 1 << 20)
+    monkeypatch.setattr(row_copy, "RANGE", 1 << 20)
     monkeypatch.setattr(live_catalog, "SHARE", 1 << 20)
 
     def refused(psql: PsqlCopy, statement: bytes, *, lock: bytes = b"") -> Iterator[bytes]:

@@ -28,7 +28,7 @@ from refnet.sources.database.artifact.sqlgz import DROP_PUBLIC, FIRST_LINE, LONG
 from refnet.sources.database.dump import metadata
 from refnet.sources.database.dump.not_dumped import not_dumped
 from refnet.sources.database.dump.pgdump import TIMEOUT_17, PgDump, too_large_row
-from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlError
+from refnet.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, Access, PsqlError
 from refnet.sources.database.dump.row_copy import Range, RowCopy, ranges
 from refnet.sources.database.dump.snapshot import clock_warnings, open_snapshot
 from refnet.sources.database.dump.source_rows import DEFAULT, CopiedTables, DumpOptions, SourceRows
@@ -365,13 +365,9 @@ class _DumpRun:
             raise explained from error
 
     def _rows(self) -> RowCopy:
-        snapshot = self._snapshot
+        snapshot, binaries = self._snapshot, self._workers.binaries
         return RowCopy(
-            self._workers.binaries,
-            snapshot.target,
-            snapshot.reader_settings,
-            encoding=snapshot.encoding,
-            snapshot=snapshot.id,
+            Access(binaries, snapshot.target, snapshot.reader_settings, snapshot.encoding, snapshot.id)
         )
 
     def _name(self, part: Range) -> bytes:

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Self
 
@@ -63,23 +64,27 @@ def _buffered() -> tuple[str, ...]:
     return (program, f"-o{_BUFFER}") if program else ()
 
 
-class PsqlCopy:
-    """One session that runs `COPY … TO STDOUT` statements, optionally in the exported `snapshot`."""
+@dataclass(frozen=True)
+class Access:
+    """How the sessions that copy rows reach a database."""
 
-    def __init__(
-        self,
-        binaries: Binaries,
-        target: Target,
-        settings: Mapping[str, str],
-        *,
-        encoding: str,
-        snapshot: str | None = None,
-    ) -> None:
+    binaries: Binaries
+    target: Target
+    settings: Mapping[str, str]
+    encoding: str
+    #: The exported snapshot that they read; None: each has one of its own.
+    snapshot: str | None = None
+
+
+class PsqlCopy:
+    """One session of psql that runs `COPY … TO STDOUT` statements."""
+
+    def __init__(self, access: Access) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the child
         self._psql = subprocess.Popen(
             [
                 *_buffered(),
-                binaries.tool("psql"),
+                access.binaries.tool("psql"),
                 "-XqAt",
                 "-v",
                 "ON_ERROR_STOP=1",
@@ -90,7 +95,7 @@ class PsqlCopy:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             bufsize=0,
-            env=target.environment(settings, encoding=encoding),
+            env=access.target.environment(access.settings, encoding=access.encoding),
         )
         assert self._psql.stdin is not None  # noqa: S101  # for the type checker
         assert self._psql.stdout is not None  # noqa: S101
@@ -103,10 +108,10 @@ class PsqlCopy:
         self._mark = f"SELECT E'\\\\.{end}';\n".encode()
         # Nobody can guess the key, so nothing that follows can make psql run a command.
         self._say(f"\\restrict {secrets.token_hex(24)}\n".encode())
-        self._say(statements(settings))
-        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n"
-        self._say((begin + (f"SET TRANSACTION SNAPSHOT '{snapshot}';\n" if snapshot else "")).encode())
-        self._settings, self._where, self._is_checked = settings, target.address, False
+        self._say(statements(access.settings))
+        snapshot = f"SET TRANSACTION SNAPSHOT '{access.snapshot}';\n" if access.snapshot else ""
+        self._say(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n{snapshot}".encode())
+        self._access, self._is_checked = access, False
 
     def copy(self, copy: bytes, *, lock: bytes = b"") -> Iterator[bytes]:
         r"""Run `lock`, then `copy`; yield its output in pieces. PsqlError if a statement fails.
@@ -114,8 +119,9 @@ class PsqlCopy:
         A line of `\.` and a random key marks the end: no line of COPY text begins so.
         """
         if not self._is_checked:
-            if lost := not_in_force(self._settings, b"".join(self._output(question(self._settings)))):
-                raise not_kept(self._where, lost)
+            settings = self._access.settings
+            if lost := not_in_force(settings, b"".join(self._output(question(settings)))):
+                raise not_kept(self._access.target.address, lost)
             self._is_checked = True
         yield from self._output(lock + copy)
 

@@ -10,18 +10,16 @@ and its pipe are only in the way: measured with rows of 200 kB, a session takes 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log2
 from typing import Self
 
 import psycopg
 
-from refnet.postgres.binaries import Binaries
-from refnet.postgres.session import Target
 from refnet.sources.database.admin_session import Session, cancel
 from refnet.sources.database.artifact.member_rows import gathered
-from refnet.sources.database.dump.psql_copy import PsqlCopy, PsqlError
+from refnet.sources.database.dump.psql_copy import Access, PsqlCopy, PsqlError
 from refnet.sources.database.dump.snapshot import DumpedRelation
 from refnet.sources.database.rows.live_catalog import PARTS, between
 from refnet.sources.database.workers import Stopped
@@ -66,19 +64,10 @@ def ranges(relation: DumpedRelation) -> list[Range]:
 
 
 class RowCopy:
-    """Runs `COPY … TO STDOUT` statements in the exported `snapshot`, or each in a snapshot of its own session."""
+    """Runs `COPY … TO STDOUT` statements."""
 
-    def __init__(
-        self,
-        binaries: Binaries,
-        target: Target,
-        settings: Mapping[str, str],
-        *,
-        encoding: str,
-        snapshot: str | None = None,
-    ) -> None:
-        self._binaries, self._target, self._settings = binaries, target, settings
-        self._encoding, self._snapshot = encoding, snapshot
+    def __init__(self, access: Access) -> None:
+        self._access = access
         self._psql: PsqlCopy | None = None
         self._session: Session | None = None
         self._lock = threading.Lock()
@@ -105,9 +94,7 @@ class RowCopy:
         with self._lock:
             if self._killed:
                 raise Stopped
-            self._psql = self._psql or PsqlCopy(
-                self._binaries, self._target, self._settings, encoding=self._encoding, snapshot=self._snapshot
-            )
+            self._psql = self._psql or PsqlCopy(self._access)
             return self._psql
 
     def _by_session(self) -> Session:
@@ -115,10 +102,11 @@ class RowCopy:
             if self._killed:
                 raise Stopped
             if not self._session:
-                self._session = self._target.connect(self._settings, encoding=self._encoding)
+                access = self._access
+                self._session = access.target.connect(access.settings, encoding=access.encoding)
                 self._session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                if self._snapshot:
-                    self._session.execute(f"SET TRANSACTION SNAPSHOT '{self._snapshot}'".encode())
+                if access.snapshot:
+                    self._session.execute(f"SET TRANSACTION SNAPSHOT '{access.snapshot}'".encode())
             return self._session
 
     def kill(self) -> None:

@@ -25,7 +25,7 @@ from refnet.sources.database.artifact.index import Index, Table
 from refnet.sources.database.artifact.index_values import schema_and_name
 from refnet.sources.database.artifact.member_rows import Digest, complete_lines
 from refnet.sources.database.dump import metadata
-from refnet.sources.database.dump.psql_copy import PsqlError
+from refnet.sources.database.dump.psql_copy import Access, PsqlError
 from refnet.sources.database.dump.row_copy import RowCopy
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.rows.live_catalog import Relation, Relations, shares
@@ -209,9 +209,8 @@ class _Comparison:
                 raise Stopped
             thread = threading.current_thread()
             if thread not in self.sessions:
-                self.sessions[thread] = RowCopy(
-                    self.workers.binaries, self.target, self.settings, encoding=self.index.encoding
-                )
+                access = Access(self.workers.binaries, self.target, self.settings, self.index.encoding)
+                self.sessions[thread] = RowCopy(access)
             return self.sessions[thread]
 
     def stop(self) -> None:
