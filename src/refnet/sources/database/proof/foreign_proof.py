@@ -158,6 +158,7 @@ class ForeignProver:
         """Load the dump into a new database, again with each role that the server finds missing."""
         roles: list[sql.Identifier] = []
         superusers = 0  # of `roles`
+        workers = Workers(cluster.binaries, self._options.jobs, self._options.progress)
         for number in range(_MOST_ROLES):
             target = cluster.target(f"proof_{number}")
             with cluster.target().connect() as admin:
@@ -165,7 +166,7 @@ class ForeignProver:
                 name = sql.Identifier(target.name)
                 admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
             try:
-                self._load_into(target, cluster)
+                self._dump.load(target, workers, alone=True, account=cluster.account)
             except ServerError as error:
                 if error.cause is Cause.MISSING_ROLE:
                     roles.append(sql.Identifier(error.subject))
@@ -184,10 +185,6 @@ class ForeignProver:
             f"{self._dump.name} names more than {_MOST_ROLES} roles",
             "Create them on a server and restore it there.",
         )
-
-    def _load_into(self, target: Target, cluster: Cluster) -> None:
-        workers = Workers(cluster.binaries, self._options.jobs, self._options.progress)
-        self._dump.load(target, workers, alone=True, account=cluster.account)
 
 
 def untrusted(missing: tuple[str, ...]) -> str:

@@ -32,7 +32,7 @@ from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump.pgdump import schema_text
 from refnet.sources.database.proof import compare, row_digests
 from refnet.sources.database.proof.guarded_schema import Logins, create_empty, create_logins
-from refnet.sources.database.proof.reference import Reference, reference
+from refnet.sources.database.proof.reference import Reference
 from refnet.sources.database.proof.row_digests import MemberRows
 from refnet.sources.database.restore.left_out import LeftOut
 from refnet.sources.database.restore.load import How, load
@@ -112,17 +112,16 @@ class Prover:
 
     def _in_scratch(self, level: Level, begun: Future[_Server]) -> None:
         run, options, phase = self._run, self._options, self._run.phases.phase
-        with contextlib.ExitStack() as stack:
-            with phase("start a scratch server"):
-                server = begun.result()
-                cluster, logins = server.cluster, server.logins
-                run.missing_walls = cluster.walls.missing
-                run.server = f"PostgreSQL {self._binaries.version} ({self._binaries.origin})"
-                run.add(*server.findings)
-            if logins is None:
-                return
-            target = cluster.target(_DATABASE)
-            expected = stack.enter_context(reference(self._binaries, logins, self._reader.index))
+        with phase("start a scratch server"):
+            server = begun.result()
+            cluster, logins = server.cluster, server.logins
+            run.missing_walls = cluster.walls.missing
+            run.server = f"PostgreSQL {self._binaries.version} ({self._binaries.origin})"
+            run.add(*server.findings)
+        if logins is None:
+            return
+        target = cluster.target(_DATABASE)
+        with Reference(self._binaries, logins, self._reader.index) as expected:
             if level is Level.PROVEN and options.jobs > 1:
                 expected.begin()
             with phase("load"):

@@ -5,10 +5,9 @@ The copy must have the same schema. A load leaves a core idle at its beginning a
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from contextlib import AbstractContextManager, ExitStack
+from typing import Self
 
 from refnet.core.errors import RefnetError
 from refnet.core.processes import run
@@ -27,19 +26,28 @@ from refnet.sources.database.workers import Programs
 _REFERENCE = "reference"
 
 
-class Reference:
-    """The schema of an artifact in a database of its own."""
+class Reference(AbstractContextManager["Reference"]):
+    """The schema of an artifact in a database of its own. What still runs at the end is ended."""
 
-    def __init__(
-        self, binaries: Binaries, logins: Logins, index: Index, path: Path, pool: ThreadPoolExecutor
-    ) -> None:
-        """`path`: the archive of the schema."""
-        self.path = path
-        self._binaries, self._logins, self._index, self._pool = binaries, logins, index, pool
+    def __init__(self, binaries: Binaries, logins: Logins, index: Index) -> None:
+        self._binaries, self._logins, self._index = binaries, logins, index
         self._target = logins.as_superuser(_REFERENCE)
         self._superuser = Programs(self._target.environment())
         self._builder = Programs(logins.as_builder(_REFERENCE).environment())
         self._restored: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            #: The archive of the schema.
+            self.path = stack.enter_context(private_folder()) / "schema.dump"
+            self.path.write_bytes(self._index.archive)
+            self._pool = stack.enter_context(ThreadPoolExecutor(1, "reference"))
+            self._held = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._held.close()
 
     def begin(self) -> None:
         """Restore it beside what follows."""
@@ -93,19 +101,6 @@ class Reference:
             last = leaves.plain_indexes(self._superuser, items) if indexes_last else {}
             leaves.build(last.values())
             guarded.finish([item for item in items if item not in last], 1, leaves)
-
-
-@contextlib.contextmanager
-def reference(binaries: Binaries, logins: Logins, index: Index) -> Iterator[Reference]:
-    """Yield the reference of an artifact with `index`; what still runs at the end is ended."""
-    with private_folder() as folder, ThreadPoolExecutor(1, "reference") as pool:
-        path = folder / "schema.dump"
-        path.write_bytes(index.archive)
-        made = Reference(binaries, logins, index, path, pool)
-        try:
-            yield made
-        finally:
-            made.stop()
 
 
 def _schema_of(binaries: Binaries, target: Target) -> bytes:
