@@ -14,6 +14,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
@@ -163,8 +164,9 @@ def export(
         connection.execute(
             f"SELECT FROM ({_PAPERS}) papers, ({_CITATIONS}) citations LIMIT 0", {"all": True, "ids": []}
         )
-        for file, texts in FORMATS[name](Rows(connection, selection.papers(connection))).items():
-            write(file, texts)
+        rows = Rows(connection, selection.papers(connection))
+        for file, texts in FORMATS[name].items():
+            write(file, texts(rows))
 
 
 def write_file(path: Path, texts: Texts) -> None:
@@ -181,11 +183,7 @@ def write_file(path: Path, texts: Texts) -> None:
             part.unlink(missing_ok=True)
 
 
-def _graphml(rows: Rows) -> dict[str, Texts]:
-    return {"network.graphml": _graphml_texts(rows)}
-
-
-def _graphml_texts(rows: Rows) -> Texts:
+def _graphml(rows: Rows) -> Texts:
     yield '<?xml version="1.0" encoding="UTF-8"?>\n<graphml xmlns="http://graphml.graphdrawing.org/xmlns">\n'
     for owner, columns in (("node", _COLUMNS), ("edge", _EDGE_COLUMNS)):
         for name, kind in columns.items():
@@ -216,13 +214,6 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _csv(rows: Rows) -> dict[str, Texts]:
-    return {
-        "papers.csv": _table(["id", *_COLUMNS], rows.papers()),
-        "citations.csv": _table(["citing", "cited", *_EDGE_COLUMNS], rows.citations()),
-    }
-
-
 def _table(columns: list[str], rows: Iterable[Row]) -> Texts:
     line = io.StringIO()
     writer = csv.writer(line)
@@ -239,11 +230,7 @@ def _cell(value: Any) -> str:
     return f"'{text}" if text.startswith(_FORMULA) and not isinstance(value, (int, float)) else text
 
 
-def _json(rows: Rows) -> dict[str, Texts]:
-    return {"network.json": _json_texts(rows)}
-
-
-def _json_texts(rows: Rows) -> Texts:
+def _json(rows: Rows) -> Texts:
     """Yield one JSON document with a line for each paper and each citation."""
     yield "{"
     for before, key, found in (("", "papers", rows.papers()), (",", "citations", rows.citations())):
@@ -255,31 +242,22 @@ def _json_texts(rows: Rows) -> Texts:
     yield "\n}\n"
 
 
-def _bibtex(rows: Rows) -> dict[str, Texts]:
-    return {"network.bib": (bibtex(*entry) for entry in rows.references())}
-
-
-def _ris(rows: Rows) -> dict[str, Texts]:
-    return {"network.ris": (ris(*entry) for entry in rows.references())}
-
-
-def _csl(rows: Rows) -> dict[str, Texts]:
-    return {"network.csl.json": _csl_texts(rows)}
-
-
-def _csl_texts(rows: Rows) -> Texts:
+def _csl(rows: Rows) -> Texts:
     yield "["
     for number, entry in enumerate(rows.references()):
         yield f"{',' if number else ''}\n{csl(*entry)}"
     yield "\n]\n"
 
 
-#: Format → function that returns file name → text, in parts; consume them in order.
-FORMATS: Mapping[str, Callable[[Rows], dict[str, Texts]]] = {
-    "graphml": _graphml,
-    "csv": _csv,
-    "bibtex": _bibtex,
-    "ris": _ris,
-    "csl-json": _csl,
-    "json": _json,
+#: Format → file name → its text, in parts; in this order.
+FORMATS: Mapping[str, Mapping[str, Callable[[Rows], Texts]]] = {
+    "graphml": {"network.graphml": _graphml},
+    "csv": {
+        "papers.csv": lambda rows: _table(["id", *_COLUMNS], rows.papers()),
+        "citations.csv": lambda rows: _table(["citing", "cited", *_EDGE_COLUMNS], rows.citations()),
+    },
+    "bibtex": {"network.bib": lambda rows: starmap(bibtex, rows.references())},
+    "ris": {"network.ris": lambda rows: starmap(ris, rows.references())},
+    "csl-json": {"network.csl.json": _csl},
+    "json": {"network.json": _json},
 }

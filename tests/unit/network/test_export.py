@@ -58,7 +58,7 @@ class Fixed(export.Rows):
 
 
 def exported(name: str) -> dict[str, str]:
-    return {file: "".join(texts) for file, texts in export.FORMATS[name](Fixed()).items()}
+    return {file: "".join(texts(Fixed())) for file, texts in export.FORMATS[name].items()}
 
 
 def entries(text: str) -> list[tuple[str, str, dict[str, str]]]:
