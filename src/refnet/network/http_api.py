@@ -114,6 +114,36 @@ class _RetryError(Exception):
         self.limited = limited
 
 
+class Connection:
+    """The connection of a client, which is kept between requests."""
+
+    def __init__(self) -> None:
+        self._stream: Any = None
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Remember the stream of a connection; httpx calls it as the extension `trace` of a request."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._stream = info["return_value"]
+
+    @contextmanager
+    def bounded(self, seconds: float) -> Iterator[threading.Event]:
+        """Close the connection if the block takes too long: httpx limits each silence, but no slow drip."""
+        is_late = threading.Event()
+
+        def end() -> None:
+            is_late.set()
+            with suppress(OSError, AttributeError):  # it is closed already, or was never open
+                self._stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield is_late
+        finally:
+            timer.cancel()
+
+
 class Api:
     """A client of one server, for use in one thread; a context manager.
 
@@ -139,8 +169,7 @@ class Api:
         self._say = say
         self._sleep = sleep
         self._pace = pace
-        #: The stream of the connection, which is kept between requests.
-        self._stream: Any = None
+        self._connection = Connection()
         self._client = httpx.Client(
             headers={
                 "Accept": "application/json",
@@ -221,10 +250,10 @@ class Api:
         self._limiter.wait()
         self.requests += 1
         self._client.cookies.clear()  # store nothing that a server sends
-        with bounded(_PATIENCE + self.server.silence, lambda: self._stream) as is_late:
+        with self._connection.bounded(_PATIENCE + self.server.silence) as is_late:
             try:
                 full = httpx.URL(url).copy_merge_params({**params, **self.server.params})
-                trace = {"trace": self._trace}
+                trace = {"trace": self._connection.trace}
                 request = self._client.build_request(method, full, json=content, extensions=trace)
                 response = self._client.send(request, stream=True)
                 try:
@@ -241,10 +270,6 @@ class Api:
                     f"{self.server.shown} cannot be requested: {printable(str(error), 200)}",
                     "Check the URL of the server in the settings, and the id.",
                 ) from None
-
-    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            self._stream = info["return_value"]
 
     def _read(self, response: httpx.Response) -> tuple[str | None, Any]:
         status, headers = response.status_code, response.headers
@@ -276,25 +301,6 @@ class Api:
             "Check the ids. If they are correct, this version of RefNet does not support that server.",
             status,
         )
-
-
-@contextmanager
-def bounded(seconds: float, stream: Callable[[], Any]) -> Iterator[threading.Event]:
-    """Close the connection of `stream` if the block takes too long: httpx limits each silence, but no slow drip."""
-    is_late = threading.Event()
-
-    def end() -> None:
-        is_late.set()
-        with suppress(OSError, AttributeError):  # the connection is closed already, or was never open
-            stream().get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield is_late
-    finally:
-        timer.cancel()
 
 
 def read_body(headers: Mapping[str, str], chunks: Iterable[bytes], longest: int = LONGEST_ANSWER) -> bytes:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from refnet import __version__
 from refnet.catalog.artifact import Counted, Progress, silent
@@ -24,7 +24,7 @@ from refnet.core.extras import needed
 from refnet.core.files import explained, write_all
 from refnet.network import SESSION, server_errors, vault_files
 from refnet.network.frontmatter import NotOursError
-from refnet.network.http_api import CONNECT, bounded, retry_after, transport
+from refnet.network.http_api import CONNECT, Connection, retry_after, transport
 from refnet.network.jobs import printable
 from refnet.network.reference_formats import citation_keys
 from refnet.postgres.session import Target
@@ -173,7 +173,7 @@ class PdfClient:
         self._sleep = sleep
         #: Server → when it may be asked again, by the monotonic clock.
         self._free_at: dict[str, float] = {}
-        self._stream: Any = None
+        self._connection = Connection()
         self._client = httpx.Client(
             headers={
                 "Accept": "application/pdf,*/*;q=0.5",
@@ -248,9 +248,9 @@ class PdfClient:
             "GET",
             url.copy_with(host=address, fragment=None),
             headers={"Host": url.netloc.decode()},
-            extensions={"sni_hostname": url.raw_host.decode(), "trace": self._trace},
+            extensions={"sni_hostname": url.raw_host.decode(), "trace": self._connection.trace},
         )
-        with bounded(limits.time, lambda: self._stream) as is_late:
+        with self._connection.bounded(limits.time) as is_late:
             try:
                 response = self._client.send(request, stream=True)
                 try:
@@ -265,10 +265,6 @@ class PdfClient:
                 raise NoPdfError(url, transport(error, limits.silence)) from None
             except UnicodeError:  # httpx reads the target of a redirect too, and lets this through
                 raise NoPdfError(url, "redirects to an invalid link") from None
-
-    def _trace(self, event: str, info: dict[str, Any]) -> None:
-        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            self._stream = info["return_value"]
 
     def _read(self, url: httpx.URL, response: httpx.Response, write: Callable[[bytes], None]) -> str | None:
         status, headers = response.status_code, response.headers
