@@ -82,44 +82,47 @@ class GlobalsPlan:
         }
 
 
+@dataclass(frozen=True)
+class LiveRoles:
+    """The roles of the server that a restore writes."""
+
+    #: `host:port`.
+    server: str
+    statements: tuple[Statement, ...]
+    #: Settings that only a superuser may change.
+    limited: Collection[str] = ()
+    #: It supports INHERIT and SET of memberships (16 and newer).
+    options: bool = True
+
+
 def decide(
-    artifact: str,
-    server: str,
-    wanted: tuple[Statement, ...],
-    live: tuple[Statement, ...],
-    *,
-    limited: Collection[str] = (),
-    role_powers: bool = False,
-    options: bool = True,
+    artifact: str, wanted: tuple[Statement, ...], live: LiveRoles, *, role_powers: bool = False
 ) -> GlobalsPlan:
     """Plan the creation of roles of `wanted` that `live` lacks; both with or both without passwords.
 
-    Args:
-        limited: settings that only a superuser may change.
-        role_powers: also create roles with power beyond their own objects.
-        options: the server supports INHERIT and SET of memberships (16 and newer).
+    role_powers: also create roles with power beyond their own objects.
     """
-    wanted, live = merged(wanted), merged(live)
-    there = {one.subject for one in live if one.kind is StatementKind.ROLE}
+    wanted, live = merged(wanted), replace(live, statements=merged(live.statements))
+    there = {one.subject for one in live.statements if one.kind is StatementKind.ROLE}
     create = tuple(
         one.subject for one in wanted if one.kind is StatementKind.ROLE and one.subject not in there
     )
-    powers = _powers(wanted, frozenset(create), limited)
+    powers = _powers(wanted, frozenset(create), live.limited)
     running = [
         one for one in wanted if one.kind in _ORDER and _runs(one, frozenset(create), there | {*create})
     ]
-    lost = _lost(wanted, running, create, options=options)
-    if not options:
+    lost = _lost(wanted, running, create, options=live.options)
+    if not live.options:
         running = [without_options(one) for one in running]
     running.sort(key=lambda one: _ORDER.index(one.kind))
     refused = () if role_powers else tuple(_powerful(artifact, powers))
     return GlobalsPlan(
         artifact,
-        server,
+        live.server,
         create,
         powers,
-        _differing(wanted, live, there),
-        _folders(wanted, live),
+        _differing(wanted, live.statements, there),
+        _folders(wanted, live.statements),
         tuple(running),
         refused,
         tuple(lost),

@@ -27,7 +27,7 @@ from refnet.sources.database.source import OnServer
 from refnet.sources.restoring import RestoreDone, RestoreRequest, RestoreWork, Said, take_over
 from refnet.sources.roles.global_statements import read
 from refnet.sources.roles.globals_artifact import GlobalsArtifact, GlobalsMaker, dumped
-from refnet.sources.roles.globals_plan import GlobalsPlan, decide
+from refnet.sources.roles.globals_plan import GlobalsPlan, LiveRoles, decide
 from refnet.store.local import LocalStore
 
 #: Restores of roles share one lock on a server; no database has this name.
@@ -137,19 +137,12 @@ class GlobalsRestore:
     after: Callable[[], None] = lambda: None
 
     def plan(self) -> GlobalsPlan:
-        live = tuple(read(dumped(self.binaries, self.target)))
+        statements = tuple(read(dumped(self.binaries, self.target)))
         with self.target.connect(READER_SETTINGS, encoding="UTF8") as session:
             limited = {name for (name,) in session.execute(_LIMITED).fetchall()}
             options = server_version(session) >= _WITH_OPTIONS
-        return decide(
-            self.artifact.name,
-            self.target.address,
-            self.artifact.statements,
-            live,
-            limited=limited,
-            role_powers=self.role_powers,
-            options=options,
-        )
+        live = LiveRoles(self.target.address, statements, limited, options)
+        return decide(self.artifact.name, self.artifact.statements, live, role_powers=self.role_powers)
 
     def run(self) -> RestoredGlobals:
         """Create the missing roles in one transaction, and compare them with the artifact; RefnetError if nothing was created."""
@@ -163,8 +156,8 @@ class GlobalsRestore:
                         admin.execute(sql.SQL(one.sql))  # read strictly before
             except psycopg.Error as error:
                 raise server_errors.of_server(error, "creating roles") from error
-            there = tuple(read(dumped(self.binaries, target)))
-            after = decide(artifact.name, target.address, artifact.statements, there)
+            there = LiveRoles(target.address, tuple(read(dumped(self.binaries, target))))
+            after = decide(artifact.name, artifact.statements, there)
         wrong = [role for role in planned.create if role in after.differing or role in after.create]
         reason = f"not as in the artifact: {', '.join(wrong)}" if wrong else ""
         outcome = Outcome.FAILED if wrong else Outcome.PASSED

@@ -23,6 +23,7 @@ from refnet.sources.database.admin_session import Session
 from refnet.sources.database.restore.schema_archive import Archive, Item, Step
 from refnet.sources.database.server_errors import ServerError
 from refnet.sources.database.sql_text import IDENT, Codec, statements
+from refnet.sources.database.workers import Programs
 
 #: Begins a note of a restore.
 LEFT_OUT = "left out: "
