@@ -86,7 +86,7 @@ def verify(
     def known() -> tuple[Entry, ...]:
         return (chosen.entry, *context.store.entries(chosen.source)) if chosen.entry else ()
 
-    return Verified(chosen, proof, at, seconds, *record(chosen, proof, lines, at, known))
+    return Verified(chosen, proof, at, seconds, *record(chosen, proof, lines, known))
 
 
 def _gone(chosen: OpenArtifact) -> Finding | None:
@@ -195,7 +195,7 @@ def prove(
     result.seconds["prove"] = clock.monotonic() - published
     now = clock.now()
     lines = evidence_of(proof, now, result.seconds["prove"])
-    unrecorded, faulty = record(artifact, proof, lines, now, known)
+    unrecorded, faulty = record(artifact, proof, lines, known)
     return replace(
         result,
         proof=proof,
@@ -267,7 +267,6 @@ def record(
     artifact: OpenArtifact,
     proof: Proof,
     lines: tuple[Evidence, ...],
-    at: datetime,
     known: Callable[[], Iterable[Entry]],
 ) -> tuple[str, tuple[str, ...]]:
     """Record `lines`, the evidence of `proof`; return the reason of a failure, or "", and unaccepted objects.
@@ -275,9 +274,10 @@ def record(
     known: returns the artifacts of the source; acceptances of earlier ones also apply to this one.
     """
     unaccepted = proof.faulty
-    if unaccepted and artifact.manifest and (line := carried(known(), artifact.manifest, proof, at)):
-        lines = (*lines, line)
-        unaccepted = tuple(one for one in unaccepted if one not in line.objects)
+    if unaccepted and artifact.manifest:
+        line = carried(known(), artifact.manifest, proof, lines[-1].at)
+        lines = (*lines, *([line] if line else []))
+        unaccepted = tuple(one for one in unaccepted if not line or one not in line.objects)
     return keep(artifact, lines), unaccepted
 
 
