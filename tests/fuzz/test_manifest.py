@@ -12,7 +12,7 @@ from hypothesis import given
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents
 
-from refnet.actions.catalog import Shown
+from refnet.actions.look import Shown
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.source_name import SourceName

@@ -29,7 +29,7 @@ ALLOWED = {
     "refnet.actions.cluster_databases": ("refnet.sources.database",),
     "refnet.actions.unprotected": ("refnet.local_postgres", "refnet.postgres", "refnet.sources.folder"),
     "refnet.sources.base": ("refnet.local_postgres",),
-    "refnet.cli.catalog": ("refnet.sources",),
+    "refnet.cli.list": ("refnet.sources",),
     # A database is named and reached without what only its backup, its restore or a look into its artifacts needs.
     "refnet.sources.database.source": ("refnet.sources.database",),
     # A base backup is made without what only its proof, its restore or a remote store needs: a tenth of an increment's time.

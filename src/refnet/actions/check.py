@@ -16,9 +16,9 @@ from pathlib import Path
 
 from refnet import servers, wiring
 from refnet.actions import unprotected
-from refnet.actions.catalog import previous
 from refnet.actions.cluster_databases import find_databases
 from refnet.actions.keys import check_keys
+from refnet.actions.list import previous
 from refnet.actions.monitor import check_everything
 from refnet.actions.recovery_settings import Setup
 from refnet.catalog.monitoring import Status

@@ -1,10 +1,11 @@
-"""show --files, show --tables, cat, query, browse: the content of an artifact, one of its files, its tables by SQL.
+"""show, cat, query, browse: an artifact in full, its files and tables, one of its files, its tables by SQL.
 
 SQL runs in a throwaway scratch server.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Iterator
@@ -16,16 +17,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from refnet.actions.choose import choose_to_read
 from refnet.catalog.artifact import OpenArtifact
-from refnet.catalog.manifest import utc
+from refnet.catalog.manifest import Evidence, Manifest, utc
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plural, size
 from refnet.core.glob import Glob, TableGlob
-from refnet.core.member_names import ArchiveError, checked, show, some, spelled
-from refnet.sources import source_of
+from refnet.core.member_names import ArchiveError, checked, some, spelled
+from refnet.core.member_names import show as shown
+from refnet.sources import kind_of, source_of
 from refnet.sources.contents import ListedTable, Query, QueryAnswer
 from refnet.sources.folder.files_artifact import archive_errors
 from refnet.sources.folder.listing import FileKind, FileList, Listed
+from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
     from refnet.sources.database.query.copies import ScratchCopy
@@ -34,6 +37,49 @@ if TYPE_CHECKING:
 _IN_MEMORY = 64 << 20
 #: Similar names are looked for in lists of up to so many files.
 _FEW = 100_000
+
+
+@dataclass(frozen=True)
+class Shown:
+    chosen: OpenArtifact
+    manifest: Manifest
+    #: Name, rows and bytes of each table, of an artifact of the database.
+    tables: tuple[dict[str, Any], ...] = ()
+    #: Its pin and its tags.
+    marks: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> str:
+        return self.chosen.entry.state if self.chosen.entry else "not in the catalog"
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        return self.chosen.entry.evidence if self.chosen.entry else ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "manifest": json.loads(self.manifest.to_json()),
+            "state": self.state,
+            "store": self.chosen.store or None,
+            "marks": self.chosen.entry.marks.to_json() if self.chosen.entry else None,
+            "tables": self.tables,
+            "evidence": [json.loads(line.to_json()) for line in self.evidence],
+        }
+
+
+def show(context: Context, name: str, at: str | None = None) -> Shown:
+    """The artifact `name` (see choose_to_read); RefnetError without a manifest."""
+    chosen = choose_to_read(context, name, at)
+    manifest = chosen.manifest
+    if manifest is None:
+        raise RefnetError(
+            f"{chosen.name} has no manifest to show",
+            "`refnet verify` checks it by its own index; `refnet adopt` makes a manifest for it.",
+        )
+    marks = chosen.entry.marks.describe(context.clock.now()) if chosen.entry else ()
+    closed = not isinstance(context.store, LocalStore) and not context.has_key
+    tables = () if closed else kind_of(chosen.source).opened(chosen).tables()
+    return Shown(chosen, manifest, tables, tuple(marks))
 
 
 @dataclass(frozen=True)
@@ -130,7 +176,7 @@ def content(context: Context, meant: str, path: str, at: str | None = None) -> I
             out.seek(0)
         except OSError as error:
             raise RefnetError(
-                f"{show(one.path)} ({size(one.size)}) cannot be checked in {gettempdir()}: {error.strerror or error}",
+                f"{shown(one.path)} ({size(one.size)}) cannot be checked in {gettempdir()}: {error.strerror or error}",
                 "Free space there, or set TMPDIR to a folder with more.",
             ) from error
         yield Content(chosen, one, out, compared=listed)
@@ -154,10 +200,10 @@ def _file(chosen: OpenArtifact, found: FileList, path: str) -> Listed:
         one = several[0]
     if one.kind is not FileKind.FILE:
         raise RefnetError(
-            f"{show(one.path)} in {chosen.name} is a {one.kind}, not a file",
-            f"It leads to {show(one.target)}."
+            f"{shown(one.path)} in {chosen.name} is a {one.kind}, not a file",
+            f"It leads to {shown(one.target)}."
             if one.kind is FileKind.LINK
-            else f"`refnet show {chosen.name} --files {shlex.quote(f'{show(one.path)}/**')}` lists its content.",
+            else f"`refnet show {chosen.name} --files {shlex.quote(f'{shown(one.path)}/**')}` lists its content.",
             Exit.USAGE,
         )
     return one
@@ -179,7 +225,7 @@ def _not_one(chosen: OpenArtifact, found: FileList, path: str, several: list[Lis
         )
     names = [each.path for each in found.files] if len(found.files) <= _FEW else []
     near = get_close_matches(path, names, 1)
-    hint = f"Did you mean {show(near[0])}?" if near else f"`refnet show {chosen.name} --files` lists them."
+    hint = f"Did you mean {shown(near[0])}?" if near else f"`refnet show {chosen.name} --files` lists them."
     return RefnetError(f"{chosen.name} has no file '{path}'", hint)
 
 

@@ -12,7 +12,6 @@ from typing import Annotated, BinaryIO
 import typer
 
 from refnet.actions import history, look
-from refnet.actions.catalog import show as run
 from refnet.actions.choose import named_source
 from refnet.actions.history import Search, Step
 from refnet.cli import options, render
@@ -229,7 +228,7 @@ def show(
             Exit.USAGE,
         )
     if not (files or tables):
-        found = run(context(place), artifact, at)
+        found = look.show(context(place), artifact, at)
         print_json(found.to_json()) if as_json else render.print_artifact(found)
         return
     with with_progress(context(place, key=True), "show") as here:

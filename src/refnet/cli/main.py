@@ -31,7 +31,7 @@ GROUPS = {
     },
     "Back up": {
         "backup": ("backup", "backup", "Back up the sources and prove each backup by restoring it."),
-        "list": ("catalog", "list_artifacts", "List the artifacts with age, size and state."),
+        "list": ("list", "list_artifacts", "List the artifacts with age, size and state."),
         "wal": ("wal", "wal", "Receive the WAL of a cluster, for restores to any second."),
         "copy": ("copy", "copy", "Send encrypted copies to remote stores, and check them."),
         "prune": ("prune", "prune", "Delete the artifacts that retention no longer keeps."),

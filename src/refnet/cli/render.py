@@ -19,7 +19,7 @@ from refnet.cli.output import output, say
 from refnet.core.formatting import left_out, local, phases, plain, plural, seconds, size, some
 
 if TYPE_CHECKING:
-    from refnet.actions.catalog import Shown
+    from refnet.actions.look import Shown
 
 #: The number of largest tables that an artifact's page lists.
 _LARGEST = 10

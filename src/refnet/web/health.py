@@ -21,7 +21,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from refnet import wiring
-from refnet.actions.catalog import listing
+from refnet.actions.list import listing
 from refnet.actions.overview import facts_reader
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.monitoring import Status

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.files.conftest import World, contents, now, spoil
 
 from refnet.actions import prune
-from refnet.actions.catalog import previous
+from refnet.actions.list import previous
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.schedule import Retention
 from refnet.context import Context

@@ -12,8 +12,8 @@ import pytest
 
 from refnet import wiring
 from refnet.actions.backup import Options, backup
-from refnet.actions.catalog import notes
 from refnet.actions.choose import choose_to_restore, newest_of
+from refnet.actions.list import notes
 from refnet.actions.overview import overview_reader
 from refnet.actions.prune import prune
 from refnet.catalog.identity import SourceId

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from refnet.actions.catalog import notes
+from refnet.actions.list import notes
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.source_name import Kind, SourceName
 

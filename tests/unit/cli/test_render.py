@@ -10,12 +10,12 @@ import pytest
 from rich.cells import cell_len
 from tests.remote_store import artifact
 
-from refnet.actions.catalog import Shown
+from refnet.actions.look import Shown
 from refnet.actions.marks import Acceptance
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome
 from refnet.catalog.source_name import SourceName
 from refnet.cli import marks, render
-from refnet.cli.catalog import _print_table
+from refnet.cli.list import _print_table
 from refnet.core import formatting
 
 

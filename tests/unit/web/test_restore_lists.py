@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.dashboard import browser
 
-from refnet.actions.catalog import Kept
+from refnet.actions.list import Kept
 from refnet.catalog.manifest import Entry, Manifest
 from refnet.catalog.retention import PreviousVersion
 from refnet.catalog.source_name import Kind, SourceName

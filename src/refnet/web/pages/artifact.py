@@ -22,7 +22,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from refnet import wiring
-from refnet.actions.catalog import notes
+from refnet.actions.list import notes
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.manifest import Entry, Manifest, Unprotected
 from refnet.core.errors import Exit, RefnetError

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
 from refnet import sources, wiring
-from refnet.actions.catalog import Kept, previous
+from refnet.actions.list import Kept, previous
 from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.retention import PreviousVersion
 from refnet.catalog.source_name import SourceName

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request, Response
 
-from refnet.actions.catalog import notes
+from refnet.actions.list import notes
 from refnet.catalog.calendar import Day, Month
 from refnet.catalog.manifest import Entry
 from refnet.catalog.run import Ended, Run, RunKind

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from refnet.actions.catalog import Kept, listing, not_named, notes
-from refnet.actions.catalog import previous as kept
+from refnet.actions.list import Kept, listing, not_named, notes
+from refnet.actions.list import previous as kept
 from refnet.catalog.manifest import Entry
 from refnet.catalog.monitoring import watch_gone
 from refnet.catalog.source_name import LOCAL, SourceName

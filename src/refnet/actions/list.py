@@ -1,8 +1,7 @@
-"""list and show: the artifacts of the store, what restores replaced, and one artifact in full."""
+"""list: the artifacts of a store, and what restores replaced."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -10,19 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refnet import wiring
-from refnet.actions.choose import choose_to_read
 from refnet.actions.marks import check_tag
-from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.cluster_base import facts_of
-from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, utc
+from refnet.catalog.manifest import Entry, Level, utc
 from refnet.catalog.remote import Copy
 from refnet.catalog.retention import PreviousVersion
 from refnet.catalog.source_name import LOCAL, STANDARD, SourceName
 from refnet.catalog.store import Unlisted
 from refnet.context import Context
 from refnet.core.errors import RefnetError
-from refnet.sources import kind_of, source_of
+from refnet.sources import source_of
 from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
@@ -88,34 +85,6 @@ class StoreListing:
         }
 
 
-@dataclass(frozen=True)
-class Shown:
-    chosen: OpenArtifact
-    manifest: Manifest
-    #: Name, rows and bytes of each table, of an artifact of the database.
-    tables: tuple[dict[str, Any], ...] = ()
-    #: Its pin and its tags.
-    marks: tuple[str, ...] = ()
-
-    @property
-    def state(self) -> str:
-        return self.chosen.entry.state if self.chosen.entry else "not in the catalog"
-
-    @property
-    def evidence(self) -> tuple[Evidence, ...]:
-        return self.chosen.entry.evidence if self.chosen.entry else ()
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "manifest": json.loads(self.manifest.to_json()),
-            "state": self.state,
-            "store": self.chosen.store or None,
-            "marks": self.chosen.entry.marks.to_json() if self.chosen.entry else None,
-            "tables": self.tables,
-            "evidence": [json.loads(line.to_json()) for line in self.evidence],
-        }
-
-
 def notes(entry: Entry, now: datetime) -> list[str]:
     """Notes on `entry` for the list, beside its state."""
     found = entry.marks.describe(now)
@@ -177,21 +146,6 @@ def listing(context: Context, names: tuple[SourceName, ...] | None, tag: str | N
         plain = ((place, one) for place in wiring.plaintext(context.settings) for one in place.entries())
         bare = [place.path(one) for place, one in plain if one.source in places and tag is None]
     return StoreListing(store, entries, unlisted, context.clock.now(), gaps, tuple(bare))
-
-
-def show(context: Context, name: str, at: str | None = None) -> Shown:
-    """The artifact `name` (see choose_to_read); RefnetError without a manifest."""
-    chosen = choose_to_read(context, name, at)
-    manifest = chosen.manifest
-    if manifest is None:
-        raise RefnetError(
-            f"{chosen.name} has no manifest to show",
-            "`refnet verify` checks it by its own index; `refnet adopt` makes a manifest for it.",
-        )
-    marks = chosen.entry.marks.describe(context.clock.now()) if chosen.entry else ()
-    closed = not isinstance(context.store, LocalStore) and not context.has_key
-    tables = () if closed else kind_of(chosen.source).opened(chosen).tables()
-    return Shown(chosen, manifest, tables, tuple(marks))
 
 
 @dataclass(frozen=True)
