@@ -90,9 +90,57 @@ class BackupPlan:
         }
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where the artifacts of a source are made, and where they are kept."""
+
+    context: Context
+    source: SourceName
+    store: LocalStore
+
+    @classmethod
+    def of(cls, context: Context, source: SourceName, folder: Path | None) -> _Place:
+        return cls(context, source, LocalStore(folder, flat=True) if folder else context.local)
+
+    @property
+    def seals(self) -> bool:
+        """Whether they are then encrypted into the backup folder."""
+        return self.context.settings.encryption_local and not self.store.flat
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Those that exist, before a new one."""
+        return (self.context.catalog if self.seals else self.store).entries(self.source)
+
+    def earlier(self, since: datetime | None) -> Backup | None:
+        """The newest complete one, if published and checked since `since`."""
+        if since is None:
+            return None
+        target = source_of(self.context.settings, self.source).whose()
+        now = self.context.clock.now()
+        newest = Catalog.of(self.entries(), now).about(target, self.source).newest_complete(self.source)
+        if not newest or not since <= newest.published <= now or not newest.evidence:
+            return None
+        unaccepted = (*(newest.manifest.shrunk if newest.shrunk else ()), *newest.unaccepted)
+        return Backup(newest.manifest, None, {}, earlier=True, unaccepted=unaccepted)
+
+    def published(self, since: datetime) -> Entry | None:
+        """The one that was published since `since`."""
+        found = [*self.entries(), *(self.store.entries(self.source) if self.seals else ())]
+        return next((one for one in reversed(found) if one.published >= since), None)
+
+    def path(self, name: str) -> Path:
+        """The file of the artifact `name`; of an encrypted one its manifest."""
+        if not self.seals:
+            return self.store.folder(self.source) / name
+
+        from refnet.actions import seal
+
+        return seal.path(self.context, self.source, name)
+
+
 def plan(context: Context, name: SourceName, options: Options) -> BackupPlan:
     """Plan a backup of `name`; writes nothing and starts no server."""
-    store = LocalStore(options.folder, flat=True) if options.folder else context.local
+    place = _Place.of(context, name, options.folder)
     what, problem = "", None if options.folder else _trouble(context)
     if name in wiring.configured(context.settings):
         try:
@@ -106,10 +154,9 @@ def plan(context: Context, name: SourceName, options: Options) -> BackupPlan:
     aside = options.folder or options.tables  # such an artifact is not copied
     stores = () if aside else tuple(one.name for one in context.settings.stores_of(name))
     known = what and not problem
-    there = _earlier(context, name, store, _since(context, name, options)) if known else None
+    there = place.earlier(_since(context, name, options)) if known else None
     earlier = there.manifest.name if there else ""
-    sealed = context.settings.encryption_local and not options.folder
-    folder = context.settings.backup_dir / ENCRYPTED if sealed else store.folder(name)
+    folder = context.settings.backup_dir / ENCRYPTED if place.seals else place.store.folder(name)
     return BackupPlan(name, what, folder, problem, () if earlier else tuple(listed), stores, earlier)
 
 
@@ -140,25 +187,24 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
     options, settings = options or Options(), context.settings
     if name not in wiring.configured(settings):
         return None
-    store = LocalStore(options.folder, flat=True) if options.folder else context.local
+    place = _Place.of(context, name, options.folder)
     options = replace(options, since=_since(context, name, options))
-    if earlier := _earlier(context, name, store, options.since):
-        earlier = replace(earlier, path=_path(context, store, earlier))
+    if earlier := place.earlier(options.since):
+        earlier = replace(earlier, path=place.path(earlier.manifest.name))
         return _send_earlier(context, earlier, again=options.again)
     maker = source_of(settings, name).maker(
-        jobs=options.jobs, tables=options.tables, into=store, full=options.full
+        jobs=options.jobs, tables=options.tables, into=place.store, full=options.full
     )
     watched = options.folder is None and not options.tables  # else it protects nothing that is monitored
     if watched:
-        left = partial(_published, context, store, name)
-        run = open_watch(context).run(RunKind.BACKUP, name, again=options.again, left=left)
+        run = open_watch(context).run(RunKind.BACKUP, name, again=options.again, left=place.published)
     with run if watched else nullcontext() as at_work:
         within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
         with hooks.around(within, name, HookAction.BACKUP) as doing:
             if watched:
                 options = replace(options, details=unprotected.details(settings, name))
-            result = make(within, maker, store, options)
-            result = replace(result, path=_path(context, store, result))
+            result = make(within, maker, place.store, options)
+            result = replace(result, path=place.path(result.manifest.name))
             doing.artifact = result.manifest.name
             if result.proof and result.damaged:
                 doing.damaged = "; ".join(result.proof.reasons) or "the proof failed"
@@ -170,12 +216,6 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
     if watched and (failed := unprotected.keep_settings(settings, context.clock)):
         result = replace(result, warnings=(*result.warnings, failed))
     return result
-
-
-def _published(context: Context, store: LocalStore, name: SourceName, since: datetime) -> Entry | None:
-    """The artifact of `name` that was published since `since`."""
-    found = [*_known(context, store, name), *(store.entries(name) if _seals(context, store) else ())]
-    return next((one for one in reversed(found) if one.published >= since), None)
 
 
 def _send_earlier(context: Context, result: Backup, *, again: bool) -> Backup:
@@ -222,31 +262,12 @@ def _since(context: Context, name: SourceName, options: Options) -> datetime | N
     return min(since, entry.published) if entry and 0 <= ago <= options.if_older.total_seconds() else since
 
 
-def _earlier(context: Context, name: SourceName, store: LocalStore, since: datetime | None) -> Backup | None:
-    """The newest complete artifact of `name`, if published and checked since `since`."""
-    if since is None:
-        return None
-    target = source_of(context.settings, name).whose()
-    now = context.clock.now()
-    newest = Catalog.of(_known(context, store, name), now).about(target, name).newest_complete(name)
-    fits = newest and since <= newest.published <= now and newest.evidence
-    return (
-        Backup(newest.manifest, None, {}, earlier=True, unaccepted=_unaccepted(newest))
-        if newest and fits
-        else None
-    )
-
-
-def _unaccepted(entry: Entry) -> tuple[str, ...]:
-    """Anomalies of an artifact that must be accepted."""
-    return (*(entry.manifest.shrunk if entry.shrunk else ()), *entry.unaccepted)
-
-
 def make(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:
     """Make one artifact in `store`; return an earlier one if another run made it meanwhile."""
-    work = partial(_make_proven, context, maker, store, options)
+    place = _Place(context, maker.name, store)
+    work = partial(_make_proven, place, maker, options)
     with store.lock(maker.name):
-        if not _seals(context, store):
+        if not place.seals:
             return work()
 
         from refnet.actions import seal
@@ -261,17 +282,18 @@ def keep_tables(context: Context, source: SourceName, tables: Sequence[str]) -> 
     make(context, source_of(context.settings, source).maker(tables=how.tables), place, how)
 
 
-def _make_proven(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:
-    """Make and prove an artifact in the locked `store`."""
-    if earlier := _earlier(context, maker.name, store, options.since):
+def _make_proven(place: _Place, maker: Maker, options: Options) -> Backup:
+    """Make and prove an artifact in the locked `place`."""
+    if earlier := place.earlier(options.since):
         return earlier
     from refnet.actions import verify
 
-    before = _known(context, store, maker.name)
-    level, maker = verify.comparison(context, maker, before, prove=options.prove, first=options.first)
-    dump = partial(_dump, context, maker, store, options)
-    known = partial(_known, context, store, maker.name)
-    prove = partial(verify.prove, context, store, known=known, level=level)
+    context = place.context
+    level, maker = verify.comparison(
+        context, maker, place.entries(), prove=options.prove, first=options.first
+    )
+    dump = partial(_dump, place, maker, options)
+    prove = partial(verify.prove, context, place.store, known=place.entries, level=level)
     result = prove(retried(dump))
     if not result.differs:  # only a database can: its rows against those that its server digested
         return result
@@ -281,30 +303,9 @@ def _make_proven(context: Context, maker: Maker, store: LocalStore, options: Opt
     return prove(dump())
 
 
-def _seals(context: Context, store: LocalStore) -> bool:
-    """Whether artifacts made in `store` are then encrypted into the backup folder."""
-    return context.settings.encryption_local and not store.flat
-
-
-def _known(context: Context, store: LocalStore, name: SourceName) -> tuple[Entry, ...]:
-    """Existing artifacts of `name`, before a new one in `store`."""
-    return (context.catalog if _seals(context, store) else store).entries(name)
-
-
-def _path(context: Context, store: LocalStore, result: Backup) -> Path:
-    """File of an artifact; of an encrypted one its manifest."""
-    manifest = result.manifest
-    if not _seals(context, store):
-        return store.folder(manifest.source) / manifest.name
-
-    from refnet.actions import seal
-
-    return seal.path(context, manifest.source, manifest.name)
-
-
-def _dump(context: Context, maker: Maker, store: LocalStore, options: Options) -> Backup:
+def _dump(place: _Place, maker: Maker, options: Options) -> Backup:
     """Dump into a draft and publish it, once."""
-    clock, shrinking = context.clock, wiring.shrinking(context.settings, maker.name)
+    context, clock = place.context, place.context.clock
     started, waited = clock.monotonic(), 0.0
 
     def turn() -> None:
@@ -313,13 +314,13 @@ def _dump(context: Context, maker: Maker, store: LocalStore, options: Options) -
         options.turn()
         waited = clock.monotonic() - begin
 
-    with store.draft(maker.name) as draft:
+    with place.store.draft(maker.name) as draft:
         made = replace(maker.dump(draft.out, context.progress, turn), published=clock.now())
         made = replace(made, details={**made.details, **options.details})
-        known = _known(context, store, maker.name)
+        known = place.entries()
         if options.folder is None:
             made = _identified(context, maker.name, made, known)
-        made = marked(made, maker.name, known, shrinking)
+        made = marked(made, maker.name, known, wiring.shrinking(context.settings, maker.name))
         dumped = clock.monotonic()
         took = dumped - started - waited
         local, others = made.created.astimezone(clock.zone), frozenset(one.name for one in known)
