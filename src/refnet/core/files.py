@@ -146,22 +146,20 @@ def names_in(folder: int) -> list[str]:
     return sorted(os.listdir(folder))
 
 
-def remove_tree(folder: Path | str, owners: Collection[int] | None = None, *, at: int | None = None) -> None:
+def remove_tree(folder: Path, owners: Collection[int] | None = None) -> None:
     """Remove `folder` and its content, if it exists; follow no links, keep mounted file systems.
 
-    Args:
-        folder: a path, or a name in the open folder `at`.
-        owners: the user ids that it may belong to; None: this user's.
+    owners: the user ids that it may belong to; None: this user's.
 
     OSError if `folder` is not a folder of these owners, or cannot be removed completely.
     """
     try:
-        with opened(folder, OPEN_FOLDER, at) as handle:
+        with opened(folder, OPEN_FOLDER) as handle:
             found = os.fstat(handle)
             if found.st_uid not in ((os.geteuid(),) if owners is None else owners):
                 raise PermissionError(errno.EPERM, "it belongs to another user", str(folder))
             empty_tree(handle)
-        os.rmdir(folder, dir_fd=at)
+        folder.rmdir()
     except FileNotFoundError:
         return
     except OSError as error:
