@@ -89,6 +89,10 @@ class RestoreDone:
 class WorkPlan(Protocol):
     """A plan."""
 
+    @property
+    def problems(self) -> Sequence[RefnetError]:
+        """What prevents it."""
+
     def to_json(self) -> dict[str, Any]: ...
 
 
@@ -104,6 +108,8 @@ class RestoreWork(ABC):
     names_target: bool = True
     #: The artifact that an undo takes back, for the log.
     artifact: str = ""
+    #: What `plan` returns; an undo has it from the beginning.
+    planned: WorkPlan
 
     def __enter__(self) -> Self:
         self.held = ExitStack()
@@ -114,14 +120,14 @@ class RestoreWork(ABC):
     ) -> bool | None:
         return self.held.__exit__(kind, error, trace)
 
-    @abstractmethod
-    def plan(self, context: Context) -> WorkPlan:
+    def plan(self, context: Context) -> WorkPlan:  # noqa: ARG002  # of an undo
         """Plan what `run` will do."""
+        return self.planned
 
     @property
-    @abstractmethod
     def problems(self) -> Sequence[RefnetError]:
         """Problems that prevent it, from the plan."""
+        return self.planned.problems
 
     @abstractmethod
     def describe(self) -> Iterable[str | Columns]:

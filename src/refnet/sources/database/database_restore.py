@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -215,10 +215,6 @@ class WholeRestore(RestoreWork):
         count = request.plan or not request.force
         self.planned = self.restore.full_plan(count=count, damaged_anyway=request.damaged_anyway)
         return self.planned
-
-    @property
-    def problems(self) -> Sequence[RefnetError]:
-        return self.planned.problems
 
     def describe(self) -> Iterator[str | Columns]:
         return described(self.planned)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -47,10 +47,6 @@ class TablesRestore(RestoreWork):
         staged = self.staged = self.held.enter_context(_staged(restore, self.selection))
         self.planned = TablesRestored(staged.plans, {"plan": clock() - began}, staged.notes, staged.problems)
         return self.planned
-
-    @property
-    def problems(self) -> Sequence[RefnetError]:
-        return self.planned.problems
 
     def describe(self) -> Iterator[str]:
         for plan in self.planned.plans:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,13 +217,6 @@ class DatabaseUndo(RestoreWork):
         return (
             servers.restoring(context.settings, self.source, existing=True) if to is None else database_at(to)
         )
-
-    def plan(self, context: Context) -> UndoPlan:  # noqa: ARG002
-        return self.planned
-
-    @property
-    def problems(self) -> Sequence[RefnetError]:
-        return self.planned.problems
 
     def describe(self) -> Iterator[str]:
         plan = self.planned

@@ -94,10 +94,6 @@ class FolderRestore(RestoreWork):
                 Exit.USAGE,
             )
 
-    @property
-    def problems(self) -> Sequence[RefnetError]:
-        return self.planned.problems
-
     def commands(self) -> tuple[str, ...]:
         return self._permitted
 
@@ -185,6 +181,7 @@ class FolderUndoPlan:
     back: WorkFolder
     #: The changes to what is live.
     changes: Changes
+    problems: tuple[RefnetError, ...] = ()
 
     @property
     def journal(self) -> SwapJournal:
@@ -215,15 +212,10 @@ class FolderUndone:
 class FolderUndo(RestoreWork):
     """An undo of the last restore of a folder."""
 
-    problems = ()
-
     def __init__(self, target: Callable[[], FolderTarget]) -> None:
         self._target = target
         self.planned: FolderUndoPlan = plan_undo(target())
         self.artifact = self.planned.journal.artifact
-
-    def plan(self, context: Context) -> FolderUndoPlan:  # noqa: ARG002
-        return self.planned
 
     def describe(self) -> Iterator[str]:
         plan = self.planned

@@ -195,10 +195,6 @@ class RolesWork(RestoreWork):
         self.planned = self.restore.plan()
         return self.planned
 
-    @property
-    def problems(self) -> Sequence[RefnetError]:
-        return self.planned.problems
-
     def describe(self) -> Iterator[str]:
         yield f"Restore the roles of {self.planned.artifact}; nothing that exists is changed:"
         for line in self.planned.lines():

@@ -302,7 +302,7 @@ class SqliteUndo(FolderUndo):
     """An undo of the last restore of a database of SQLite."""
 
     @property
-    def problems(self) -> Sequence[RefnetError]:  # type: ignore[override]
+    def problems(self) -> Sequence[RefnetError]:
         return tuple(_in_use(self.planned.target))
 
 
