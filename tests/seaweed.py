@@ -118,3 +118,10 @@ def _has_buckets(server: Seaweed) -> bool:
     except BucketError:
         return False
     return True
+
+
+def credentials_file(path: Path, values: Mapping[str, str]) -> str:
+    """Write the credentials `values` to `path`, as a store's setting names it."""
+    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
+    path.chmod(0o600)
+    return str(path)

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
 
 from tests.command import Command
-from tests.seaweed import LOCKED, REGION, Seaweed
-
-
-def _credential(path: Path, values: Mapping[str, str]) -> str:
-    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
-    path.chmod(0o600)
-    return str(path)
+from tests.seaweed import LOCKED, REGION, Seaweed, credentials_file
 
 
 def test_prune_deletes_due_copies_and_names_deleted_and_locked_ones(s3: Seaweed, tmp_path: Path) -> None:
@@ -25,7 +18,7 @@ def test_prune_deletes_due_copies_and_names_deleted_and_locked_ones(s3: Seaweed,
         "url": f"s3://{LOCKED}/{secrets.token_hex(8)}",
         "endpoint": s3.endpoint,
         "region": REGION,
-        "credentials_file": _credential(tmp_path / "s3.toml", s3.machine),
+        "credentials_file": credentials_file(tmp_path / "s3.toml", s3.machine),
         "retention": "keep-last=1",
     }
 
@@ -41,7 +34,7 @@ def test_prune_deletes_due_copies_and_names_deleted_and_locked_ones(s3: Seaweed,
     recipient = made["recipient"]
     (tmp_path / "key").write_text(made["recovery_key"])
     (tmp_path / "key").chmod(0o600)
-    pruner = _credential(tmp_path / "prune.toml", s3.pruner)
+    pruner = credentials_file(tmp_path / "prune.toml", s3.pruner)
     for number, more in enumerate(({}, {"lock": "1d"}, {})):
         write(**more)
         (tmp_path / "notes" / "a.md").write_text(f"# {number}\n" * 1000)

@@ -15,7 +15,7 @@ import pytest
 from tests.command import Command
 from tests.documents import ROOT, blocks
 from tests.remote_store import NOW, Machine, delete, send_format_1
-from tests.seaweed import LOCKED, REGION, Seaweed
+from tests.seaweed import LOCKED, REGION, Seaweed, credentials_file
 
 from refnet.actions.fetch import FetchRequest
 from refnet.cli import context, fetch, recover
@@ -79,12 +79,6 @@ class Lost:
         self.home.mkdir(exist_ok=True)
         own = {"REFNET_DATABASE_URL": "", "REFNET_IDENTITY_FILE": str(self.folder / "key")} | environment
         return Command(self.home, self.folder / backups, "", own)
-
-
-def _credential(path: Path, values: Mapping[str, str]) -> str:
-    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
-    path.chmod(0o600)
-    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -233,13 +227,13 @@ def test_on_a_real_server_delete_markers_hide_no_copies_from_recovery(s3: Seawee
         "url": f"s3://{LOCKED}/{prefix}",
         "endpoint": s3.endpoint,
         "region": REGION,
-        "credentials_file": _credential(tmp_path / "s3.toml", s3.machine),
+        "credentials_file": credentials_file(tmp_path / "s3.toml", s3.machine),
     }
     lost = Lost(tmp_path, own)
     admin = s3.bucket(prefix, bucket=LOCKED)
     for one in list(admin.listed("")):
         admin.delete(one.name)
-    reading = _credential(tmp_path / "read.toml", s3.reader)
+    reading = credentials_file(tmp_path / "read.toml", s3.reader)
     url = f"{own['url']}?endpoint={s3.endpoint}&region={REGION}&credentials_file={reading}"
     refnet = lost.machine("back")
     refnet("recover", "--from", url, "--signer", lost.signer, "--force").succeeds()

@@ -11,11 +11,12 @@ import pytest
 from benchmarks.throwaway import throwaway
 from psycopg import sql
 from tests.integration.database.library import LIBRARY, SMALL_LIBRARY, built
-from tests.integration.database.shelf import SHELF
+from tests.integration.database.shelf import SHELF, reader
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.sources.database.artifact.sqlgz import Reader
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +73,15 @@ def library(make_database: Callable[..., Target]) -> Target:
 def small_library(make_database: Callable[..., Target]) -> Target:
     """The same with few rows, which pg_dump copies."""
     return make_database(SMALL_LIBRARY)
+
+
+@pytest.fixture
+def shelf(make_database: Callable[..., Target]) -> Target:
+    return make_database(SHELF, "shelf")
+
+
+@pytest.fixture(scope="module")
+def backup(busy_server: Cluster, wheel: Binaries) -> Reader:
+    """The artifact of a shelf like it, which had the same name."""
+    with making(busy_server) as make:
+        return reader(make(SHELF, "shelf"), wheel)

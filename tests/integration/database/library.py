@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import io
 import shutil
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -135,3 +136,10 @@ def role(server: Cluster, name: str, powers: str) -> Iterator[sql.Identifier]:
             yield identifier
         finally:
             admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(identifier))
+
+
+def pg_dump(target: Target, binaries: Binaries, path: Path, *options: str) -> Path:
+    """Let pg_dump itself dump `target` to `path`."""
+    command = [str(binaries.tool("pg_dump")), *options, "-f", str(path)]
+    subprocess.run(command, env=target.environment(), check=True)
+    return path

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.command import Command, url_of
+from tests.integration.database.library import pg_dump
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
@@ -44,19 +45,13 @@ def refnet(tmp_path: Path, short_home: Path, shop: Target) -> Command:
     return Command(short_home, tmp_path / "backups", "", {"REFNET_CONFIG": str(settings)})
 
 
-def dumped(target: Target, binaries: Binaries, path: Path, *options: str) -> Path:
-    command = [str(binaries.tool("pg_dump")), *options, "-f", str(path)]
-    subprocess.run(command, env=target.environment(), check=True)
-    return path
-
-
 @pytest.fixture(scope="module", params=["p", "c", "d", "t"])
 def form_and_dump(
     request: pytest.FixtureRequest, shop: Target, wheel: Binaries, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path]:
     """A format of pg_dump, and a dump in it."""
     form: str = request.param
-    return form, dumped(shop, wheel, tmp_path_factory.mktemp("dumps") / "old.dump", f"-F{form}")
+    return form, pg_dump(shop, wheel, tmp_path_factory.mktemp("dumps") / "old.dump", f"-F{form}")
 
 
 def packed(program: str, folder: Path) -> Callable[[Path], Path]:
@@ -123,7 +118,7 @@ def test_of_a_dump_by_pg_dumpall_the_database_of_the_source_is_adopted(
 def test_what_is_missing_or_wrong_is_said(
     shop: Target, wheel: Binaries, refnet: Command, tmp_path: Path
 ) -> None:
-    path = dumped(shop, wheel, tmp_path / "old.sql")
+    path = pg_dump(shop, wheel, tmp_path / "old.sql")
     refnet("adopt", path, "--source", "shop").fails(2, "does not say when it was made", "--at")
     refnet("adopt", path, "--source", "obsidian", "--at", "2026-01-01").fails(2, "is not a database")
     refnet("adopt", path, "--at", "2026-01-01").fails(2, "--source")
@@ -183,7 +178,7 @@ def test_undecodable_names_and_unreadable_tables_cause_no_traceback(
 def test_an_old_dump_is_restored_as_the_source_that_is_named(
     shop: Target, wheel: Binaries, refnet: Command, tmp_path: Path, form: str
 ) -> None:
-    path = dumped(shop, wheel, tmp_path / "refnet_20260101_020000.sql", f"-F{form}")
+    path = pg_dump(shop, wheel, tmp_path / "refnet_20260101_020000.sql", f"-F{form}")
     if form == "p":
         path = packed("gzip", tmp_path)(path).rename(tmp_path / "refnet_20260101_020000.sql.gz")
 

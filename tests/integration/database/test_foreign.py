@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import subprocess
 from pathlib import Path
 
 import pytest
-from tests.integration.database.library import everything, papers, restore
+from tests.integration.database.library import everything, papers, pg_dump, restore
 
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
@@ -28,12 +27,6 @@ def library(small_library: Target) -> Target:
 
 def foreign(path: Path, binaries: Binaries) -> ForeignDump:
     return ForeignDump(folder_at(path) if path.is_dir() else artifact_at(path, SourceName.DATABASE))
-
-
-def pg_dump(target: Target, binaries: Binaries, path: Path, *options: str) -> Path:
-    command = [str(binaries.tool("pg_dump")), *options, "-f", str(path)]
-    subprocess.run(command, env=target.environment(), check=True)
-    return path
 
 
 def gzipped(content: bytes, path: Path) -> Path:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from psycopg import sql
 from tests.command import Command
-from tests.integration.database.library import role
+from tests.integration.database.library import pg_dump, role
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
@@ -31,17 +30,11 @@ def library(small_library: Target) -> Target:
     return small_library
 
 
-def _dump(target: Target, binaries: Binaries, path: Path, *options: str) -> Path:
-    command = [str(binaries.tool("pg_dump")), *options, "-f", str(path)]
-    subprocess.run(command, env=target.environment(), check=True)
-    return path
-
-
 @pytest.mark.parametrize("form", ["p", "c", "d", "t"])
 def test_a_dump_of_every_format_is_restored_and_what_was_loaded_is_said(
     library: Target, wheel: Binaries, refnet: Command, tmp_path: Path, form: str
 ) -> None:
-    path = _dump(library, wheel, tmp_path / "old.dump", f"-F{form}")
+    path = pg_dump(library, wheel, tmp_path / "old.dump", f"-F{form}")
     told = refnet("verify", path, "--json")
     assert (told.code, told.err) == (0, "")
     (result,) = told.json["results"]
@@ -69,7 +62,7 @@ def test_roles_that_the_dump_names_are_no_hindrance(
     ):
         session.execute(sql.SQL("ALTER TABLE jobs OWNER TO {}").format(owner))
         session.execute(sql.SQL("GRANT SELECT ON papers TO {}").format(reader))
-        path = _dump(library, wheel, tmp_path / "owned.dump", "-Fc")
+        path = pg_dump(library, wheel, tmp_path / "owned.dump", "-Fc")
         session.execute(sql.SQL("DROP OWNED BY {}, {}").format(owner, reader))
     found = refnet("verify", path)
     assert (found.code, found.err) == (0, "")
@@ -88,7 +81,7 @@ def test_views_that_would_ask_other_servers_are_not_filled(
         "CREATE TABLE lines (v text);"
         "INSERT INTO lines SELECT repeat('x', 1000) FROM generate_series(1, 3000)"
     )
-    path = _dump(asks, wheel, tmp_path / "asks.dump", f"-F{form}")
+    path = pg_dump(asks, wheel, tmp_path / "asks.dump", f"-F{form}")
     with_view = path.read_bytes().replace(b"/etc/hostname", b"/nowhere/else")
     path.write_bytes(with_view)
     found = refnet("verify", path)
@@ -119,7 +112,7 @@ def test_an_unloadable_dump_is_damaged_unless_the_server_lacks_something(
 def test_an_archive_that_was_cut_short_is_damaged(
     library: Target, wheel: Binaries, refnet: Command, tmp_path: Path
 ) -> None:
-    path = _dump(library, wheel, tmp_path / "cut.dump", "-Fc")
+    path = pg_dump(library, wheel, tmp_path / "cut.dump", "-Fc")
     path.write_bytes(path.read_bytes()[:-20_000])
     for level in ("intact", "restored"):
         assert refnet("verify", path, "--level", level).code == 4

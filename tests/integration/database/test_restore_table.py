@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import pytest
 from psycopg.conninfo import make_conninfo
-from tests.integration.database.conftest import making
 from tests.integration.database.library import artifact_of, role
-from tests.integration.database.shelf import SHELF, answer, ordinary, reader, restore
+from tests.integration.database.shelf import answer, ordinary, reader, restore
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
@@ -20,18 +19,6 @@ from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.plan.table_plan import Difference, TableSelection
 from refnet.sources.database.restore.tables_in_place import staged
 from refnet.sources.restore_options import Mode
-
-
-@pytest.fixture
-def shelf(make_database: Callable[..., Target]) -> Target:
-    return make_database(SHELF, "shelf")
-
-
-@pytest.fixture(scope="module")
-def backup(busy_server: Cluster, wheel: Binaries) -> Reader:
-    """The artifact of a shelf like it, which had the same name."""
-    with making(busy_server) as make:
-        return reader(make(SHELF, "shelf"), wheel)
 
 
 def test_missing_adds_lost_rows_and_leaves_later_changes_and_additions(shelf: Target, backup: Reader) -> None:

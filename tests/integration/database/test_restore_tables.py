@@ -5,26 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.integration.database.conftest import making
-from tests.integration.database.shelf import SHELF, answer, ordinary, reader, restore_all
+from tests.integration.database.shelf import answer, ordinary, reader, restore_all
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.sources.database.artifact.sqlgz import Reader
-
-
-@pytest.fixture
-def shelf(make_database: Callable[..., Target]) -> Target:
-    return make_database(SHELF, "shelf")
-
-
-@pytest.fixture(scope="module")
-def backup(busy_server: Cluster, wheel: Binaries) -> Reader:
-    """The artifact of a shelf like it, which had the same name."""
-    with making(busy_server) as make:
-        return reader(make(SHELF, "shelf"), wheel)
 
 
 def test_several_tables_come_back_together_referenced_ones_first(shelf: Target, backup: Reader) -> None:

@@ -1,11 +1,23 @@
-"""Real data, where this machine has it beside the repository."""
+"""A database for a network, and real data, where this machine has it beside the repository."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.network.crawling import network
 from tests.shared_data import shared
+
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.session import Target
+
+
+@pytest.fixture
+def target(server: Cluster) -> Iterator[Target]:
+    """A migrated database without rows."""
+    with network(server) as found:
+        yield found
 
 
 @pytest.fixture

@@ -52,12 +52,6 @@ def undisturbed(server: Cluster, base: Settings) -> Iterator[Graph]:
         yield graph(target)
 
 
-@pytest.fixture
-def target(server: Cluster) -> Iterator[Target]:
-    with network(server) as found:
-        yield found
-
-
 def pages(fake: Running) -> Counter[tuple[str, str]]:
     """How often each page was fetched."""
     asked = [one for one in fake.requests if one.path.startswith("/graph") and one.method == "GET"]

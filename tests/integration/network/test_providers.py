@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.integration.network.crawling import crawled, network, settings_of
+from tests.integration.network.crawling import crawled, settings_of
 
 from refnet.core.errors import RefnetError
 from refnet.demo import fake_answers
@@ -15,7 +14,6 @@ from refnet.demo.fake_graph import FakeGraph
 from refnet.demo.fake_scholar import Running, running
 from refnet.network import crawl_work
 from refnet.network.crawls import CrawlOrder, Direction
-from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.settings import Settings
 
@@ -31,12 +29,6 @@ OLDEST = f"DOI:{FAKE.doi(0)}"
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings(home=tmp_path_factory.mktemp("home"), crawl_openalex_key="key")
-
-
-@pytest.fixture
-def target(server: Cluster) -> Iterator[Target]:
-    with network(server) as found:
-        yield found
 
 
 def works(fake: Running) -> list[dict[str, str]]:

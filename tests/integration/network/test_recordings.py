@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.network.crawling import crawled, graph, network
+from tests.integration.network.crawling import crawled, graph
 from tests.recordings import Recordings, read, replayed
 from tests.shared_data import shared
 
 from refnet.network.crawls import CrawlOrder, Direction
-from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.settings import Settings
 
@@ -24,12 +23,6 @@ TURING = "DOI:10.1093/MIND/LIX.236.433"
 @pytest.fixture(scope="module")
 def recorded() -> Recordings:
     return read(shared("semantic_scholar"))
-
-
-@pytest.fixture
-def target(server: Cluster) -> Iterator[Target]:
-    with network(server) as found:
-        yield found
 
 
 @pytest.fixture
