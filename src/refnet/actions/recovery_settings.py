@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -229,7 +229,24 @@ def setup(
     is_own = settings.file is not None and (
         is_copy or is_in(settings.file, folders) or _came_back(settings, settings.file, target, entry)
     )
-    for name, field in () if trusting else _BIN_DIRS.items():
+    if not trusting:
+        settings, more = _without_programs(settings, folders, is_own=is_own)
+        notes = (*notes, *more)
+    full = with_clusters(settings, _seen(settings, entries))
+    return Setup(full, origin, is_own, notes, folders, vault_by_manifest=vault is not None)
+
+
+def _without_programs(
+    settings: Settings, folders: Collection[Path], *, is_own: bool
+) -> tuple[Settings, tuple[str, ...]]:
+    """`settings` without the folders of programs that a backup may have named, or written; and notes.
+
+    Args:
+        folders: what the recovery writes.
+        is_own: the settings file may be out of the backup.
+    """
+    notes: tuple[str, ...] = ()
+    for name, field in _BIN_DIRS.items():
         programs: Path | None = getattr(settings, field)
         said_by_backup = is_own and settings.origins.get(name) == str(settings.file)
         if programs and (said_by_backup or is_in(programs, folders)):
@@ -237,8 +254,7 @@ def setup(
             notes = (*notes, f"{name} {programs} is not used: a backup may have {why} it")
             without: dict[str, Any] = {field: None}
             settings = replace(settings, **without)
-    full = with_clusters(settings, _seen(settings, entries))
-    return Setup(full, origin, is_own, notes, folders, vault_by_manifest=vault is not None)
+    return settings, notes
 
 
 def _elsewhere(settings: Settings, entries: Mapping[SourceName, Entry]) -> Iterator[str]:

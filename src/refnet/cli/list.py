@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from refnet.actions.list import Kept, listing, not_named, notes
+from refnet.actions.list import Kept, StoreListing, listing, not_named, notes
 from refnet.actions.list import previous as kept
 from refnet.catalog.manifest import Entry
 from refnet.catalog.monitoring import watch_gone
@@ -61,17 +61,28 @@ def list_artifacts(
         _print_table(found.entries, found.now)
     elif tag is not None:
         print(f"No artifact in {found.place} has the tag {tag}.")
-    elif isinstance(found.store, LocalStore) and (wrong := found.store.trouble()):
-        print(f"{wrong.message}\n{wrong.hint}")
     else:
-        of = f" of {', '.join(names)}" if names else ""
-        is_local = here.remote is None or here.remote.name == LOCAL
-        makes = "`refnet backup` makes one" if is_local else "`refnet copy` sends one"
-        there = " that can be chosen" if found.unlisted else ""
-        if is_local and (folder := hidden(here.settings)):
-            print(f"The artifacts in {folder} are encrypted: `refnet list --store file://{folder}`.")
-        else:
-            print(f"There is no artifact{of}{there} in {found.place}. {makes}.")
+        _print_none(here, found, names)
+    _print_alarms(here, found)
+
+
+def _print_none(here: Context, found: StoreListing, names: Sequence[SourceName] | None) -> None:
+    """Print that there is no artifact of `names` (None: of any source), and what makes one."""
+    if isinstance(found.store, LocalStore) and (wrong := found.store.trouble()):
+        print(f"{wrong.message}\n{wrong.hint}")
+        return
+    of = f" of {', '.join(names)}" if names else ""
+    is_local = here.remote is None or here.remote.name == LOCAL
+    makes = "`refnet backup` makes one" if is_local else "`refnet copy` sends one"
+    there = " that can be chosen" if found.unlisted else ""
+    if is_local and (folder := hidden(here.settings)):
+        print(f"The artifacts in {folder} are encrypted: `refnet list --store file://{folder}`.")
+    else:
+        print(f"There is no artifact{of}{there} in {found.place}. {makes}.")
+
+
+def _print_alarms(here: Context, found: StoreListing) -> None:
+    """Print what is wrong with the listed sources and with the store."""
     listed = tuple(dict.fromkeys(entry.source for entry in found.entries))
     lost = (
         {} if configured(here.settings).issuperset(listed) else gone(here.settings)
