@@ -355,14 +355,10 @@ class _DumpRun:
                     return
                 except PsqlError as error:
                     if error.sqlstate != LOCK_NOT_AVAILABLE:
-                        self._explain(error, part)
+                        if explained := too_large_row(error.message, self._snapshot, part.relation):
+                            raise explained from error
                         raise
                     self._blocked.append(part)
-
-    def _explain(self, error: PsqlError, part: Range) -> None:
-        """Raise a better error if a value of the table is too large."""
-        if explained := too_large_row(error.message, self._snapshot, part.relation):
-            raise explained from error
 
     def _rows(self) -> RowCopy:
         snapshot, binaries = self._snapshot, self._workers.binaries
