@@ -68,23 +68,12 @@ def backup(
     here, failed = with_databases(context(), sources or (), record=not plan)
     lost, asked = gone(here.settings), {*(sources or ())}
     chosen = [one for one in expanded(here.settings, sources or ()) if one not in lost or one in asked]
-    others = [one for one in chosen if not one.kind.row.by_name]
-    if table and (others or len(chosen) > 1):
-        raise RefnetError(
-            "--table applies only to the database", "Omit --table, or name no other source.", Exit.USAGE
-        )
-    folder = user_path(to).absolute() if to else None
-    if if_older and (table or to):
-        raise RefnetError(
-            "--if-older looks for an artifact of everything in the backup folder",
-            "Omit it, or omit --table and --to.",
-            Exit.USAGE,
-        )
+    _check_parts(chosen, table, to, if_older)
     how = Options(
         not no_prove,
         jobs,
         tuple(table or ()),
-        folder,
+        user_path(to).absolute() if to else None,
         if_older=_span(if_older) if if_older else None,
         full=full,
     )
@@ -104,6 +93,23 @@ def backup(
             _plan(here, names, how, as_json=as_json) if plan else back_up(here, names, how, as_json=as_json)
         )
     raise typer.Exit(worst((code, *(error.code for error in failed))))
+
+
+def _check_parts(
+    chosen: Sequence[SourceName], table: Sequence[str] | None, to: Path | None, if_older: str | None
+) -> None:
+    """RefnetError (USAGE) for options of which one excludes another, or a source."""
+    others = [one for one in chosen if not one.kind.row.by_name]
+    if table and (others or len(chosen) > 1):
+        raise RefnetError(
+            "--table applies only to the database", "Omit --table, or name no other source.", Exit.USAGE
+        )
+    if if_older and (table or to):
+        raise RefnetError(
+            "--if-older looks for an artifact of everything in the backup folder",
+            "Omit it, or omit --table and --to.",
+            Exit.USAGE,
+        )
 
 
 def _span(text: str) -> timedelta:
