@@ -17,7 +17,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.settings import Settings
-from refnet.sources.folder import folder_restoring, restore_files
+from refnet.sources.folder import folder_restore, restore_files
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.files_maker import FilesMaker
 from refnet.sources.folder.scope import EVERYTHING, ConfigEntry, Scope, listed_names, parse_entries
@@ -67,8 +67,8 @@ class World:
         planned = self.plan(held, *only, merge=merge)
         return restore_files.restore(FilesArtifact(held), planned, Clock())
 
-    def undo(self) -> folder_restoring.FolderUndone:
-        return folder_restoring.undo(self.place, now())
+    def undo(self) -> folder_restore.FolderUndone:
+        return folder_restore.undo(self.place, now())
 
     def leftovers(self) -> list[str]:
         """The names of RefNet's own entries beside and in the folder."""

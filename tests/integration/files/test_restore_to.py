@@ -17,7 +17,7 @@ from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.sources.check_result import CheckState
-from refnet.sources.folder import folder_restoring, restore_files, swapping
+from refnet.sources.folder import folder_restore, restore_files, swapping
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.source import Folder
 from refnet.sources.folder.target import FolderTarget, finish_interrupted, half_made, target_of
@@ -152,7 +152,7 @@ def test_a_merge_elsewhere_is_undone_there_and_pruned_with_the_others(vault: Wor
     os.utime(folder / "run.sh", (1, 1))
     before = contents(folder)
     restore(vault, held, folder, merge=True)
-    folder_restoring.undo(place(vault, folder), now())
+    folder_restore.undo(place(vault, folder), now())
     assert contents(folder) == before
     with pytest.raises(RefnetError, match="nothing to undo"):
         vault.undo()

@@ -20,7 +20,7 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.recovery.plan import Stage
 from refnet.settings import load
-from refnet.sources.folder.folder_restoring import FolderRestore
+from refnet.sources.folder.folder_restore import FolderRestore
 from refnet.sources.folder.source import Folder
 from refnet.sources.hooks import HookAction, listed
 from refnet.sources.restoring import RestoreRequest

@@ -34,7 +34,7 @@ from refnet.sources.contents import Artifact, ArtifactDifference, Finder
 from refnet.sources.folder import files_artifact
 from refnet.sources.folder.files_artifact import FilesArtifact
 from refnet.sources.folder.files_maker import FilesMaker
-from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
+from refnet.sources.folder.folder_restore import FolderRestore, FolderUndo
 from refnet.sources.folder.listing import FileKind, FileList
 from refnet.sources.folder.scope import (
     EVERYTHING,

@@ -39,7 +39,7 @@ from refnet.sources.contents import (
     repeated,
 )
 from refnet.sources.folder import rename, swapping
-from refnet.sources.folder.folder_restoring import FolderRestore, FolderUndo
+from refnet.sources.folder.folder_restore import FolderRestore, FolderUndo
 from refnet.sources.folder.listing import FileList
 from refnet.sources.folder.restore_files import FolderPlan, RestoredFolder
 from refnet.sources.folder.selection import LivePlace, Selection
