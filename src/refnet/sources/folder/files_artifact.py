@@ -27,7 +27,7 @@ from refnet.sources.folder.archive_reader import NoSpaceError, NullSink, extract
 from refnet.sources.folder.gzip_members import inflated_from
 from refnet.sources.folder.listing import FileKind, FileList, Listed, matching, part_of
 from refnet.sources.folder.scope import Unheld, unkept
-from refnet.sources.folder.selection import against_live
+from refnet.sources.folder.selection import NothingMatchesError, against_live
 from refnet.sources.folder.tar_archive import TarReader
 from refnet.sources.folder.target import FolderTarget
 from refnet.sources.folder.tree import changed, changes, differences
@@ -234,6 +234,25 @@ def archive_errors(name: str) -> Iterator[None]:
         raise RefnetError(
             f"{name} cannot be read: {error}", "Choose another artifact (`refnet list`).", Exit.DAMAGED
         ) from error
+
+
+@contextmanager
+def restore_errors(name: str) -> Iterator[None]:
+    """Turn errors of a restore's archive into RefnetErrors: damaged, or unsuitable for the file system."""
+    try:
+        yield
+    except ArchiveError as error:
+        hint, code = "Nothing live was touched. Choose another artifact (`refnet list`).", Exit.DAMAGED
+        if isinstance(error, NoSpaceError):
+            hint, code = "Free some space there; the live files were not touched.", Exit.FAILED
+        elif isinstance(error, NamesMergeError):
+            hint, code = (
+                "Restore to a file system that keeps such names apart; the live files were not touched.",
+                Exit.FAILED,
+            )
+        raise RefnetError(f"{name} is not restored: {error}", hint, code) from error
+    except NothingMatchesError as error:
+        raise RefnetError(f"{error.message} {name}", error.hint, error.code) from error
 
 
 def files_of(chosen: OpenArtifact) -> tuple[FilesArtifact, FileList, bool]:

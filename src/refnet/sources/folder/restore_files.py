@@ -22,16 +22,16 @@ from refnet.catalog.manifest import utc
 from refnet.catalog.source_name import SourceName
 from refnet.core import attributes
 from refnet.core.clock import Clock, rounded
-from refnet.core.errors import Exit, RefnetError
+from refnet.core.errors import RefnetError
 from refnet.core.files import OPEN_FOLDER, descended, names_in, nearest, opened
 from refnet.core.member_names import ArchiveError, show, shown_path, some
 from refnet.sources.folder import merging, rename, swapping
-from refnet.sources.folder.archive_reader import NoSpaceError, extract
-from refnet.sources.folder.files_artifact import FilesArtifact
+from refnet.sources.folder.archive_reader import extract
+from refnet.sources.folder.files_artifact import FilesArtifact, restore_errors
 from refnet.sources.folder.listing import FileList
 from refnet.sources.folder.merging import Merge
 from refnet.sources.folder.scope import Unheld
-from refnet.sources.folder.selection import LivePlace, NothingMatchesError, Selection, against_live
+from refnet.sources.folder.selection import LivePlace, Selection, against_live
 from refnet.sources.folder.swap_journal import SwapReason, SwapUnit
 from refnet.sources.folder.swapping import WorkFolder
 from refnet.sources.folder.target import (
@@ -41,7 +41,7 @@ from refnet.sources.folder.target import (
     own_work_folders,
 )
 from refnet.sources.folder.tree import Changes, Tree, changes, differences
-from refnet.sources.folder.unpack import FreshFolder, NamesMergeError, carry_over
+from refnet.sources.folder.unpack import FreshFolder, carry_over
 
 #: Bytes that stay free on the file system of a restore.
 _SPARE = 1 << 20
@@ -139,7 +139,7 @@ def plan(
         only: paths or patterns of files and folders in the artifact; empty: everything.
         merge: add missing files, replace older ones, delete nothing.
     """
-    with explain_archive_errors(artifact), explain_os_errors(target.folder):
+    with restore_errors(artifact.name), explain_os_errors(target.folder):
         single = only[0].removeprefix(f"{target.folder}/") if len(only) == 1 and not merge else ""
         files, listed = artifact.files_at(single) if single else artifact.files()
         selection, live, merged = (
@@ -213,7 +213,7 @@ def _carry_out(
     A failure before the swap leaves no trace.
     """
     started = clock.monotonic()
-    with explain_archive_errors(artifact):
+    with restore_errors(artifact.name):
         unheld = _unpack(artifact, decided, work, progress)
         unpacked = clock.monotonic()
         with ThreadPoolExecutor(1) as beside:
@@ -236,25 +236,6 @@ def _carry_out(
     swapped = clock.monotonic() - compared
     seconds = {"unpack": unpacked - started, "compare": compared - unpacked, "exchange": swapped}
     return (done if undoable else None), seconds, unheld
-
-
-@contextmanager
-def explain_archive_errors(artifact: FilesArtifact) -> Iterator[None]:
-    """Turn errors of the archive into RefnetErrors: damaged, or unsuitable for the file system."""
-    try:
-        yield
-    except ArchiveError as error:
-        hint, code = "Nothing live was touched. Choose another artifact (`refnet list`).", Exit.DAMAGED
-        if isinstance(error, NoSpaceError):
-            hint, code = "Free some space there; the live files were not touched.", Exit.FAILED
-        elif isinstance(error, NamesMergeError):
-            hint, code = (
-                "Restore to a file system that keeps such names apart; the live files were not touched.",
-                Exit.FAILED,
-            )
-        raise RefnetError(f"{artifact.name} is not restored: {error}", hint, code) from error
-    except NothingMatchesError as error:
-        raise RefnetError(f"{error.message} {artifact.name}", error.hint, error.code) from error
 
 
 def _pending(work: WorkFolder) -> str:
