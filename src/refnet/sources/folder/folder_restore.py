@@ -62,17 +62,14 @@ class FolderRestore(RestoreWork):
             if request.to is None
             else []
         )
-        asks = [
-            f"{line} is in the restored files: needs confirmation"
-            for line in _restored_commands(context, planned)
-        ]
+        self._permitted = _restored_commands(context, planned)
+        asks = [f"{line} is in the restored files: needs confirmation" for line in self._permitted]
         self.planned = replace(
             planned,
             problems=(*refusals, *planned.problems),
             notes=(*other, *chosen.notes, *planned.notes, *(f"hook {line}" for line in hooked), *asks),
             damage=chosen.damage,
         )
-        self._permitted = _restored_commands(context, planned)
         return self.planned
 
     def _decided(self, context: Context) -> FolderPlan:  # noqa: ARG002
