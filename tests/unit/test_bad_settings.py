@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.settings import keys, load, problems, variable
+from refnet.settings import Problem, examine, keys, load, variable
 from refnet.settings.known_keys import tables
 
 SECRETS = {key for key, field in keys().items() if field.metadata["secret"]}
@@ -173,9 +173,8 @@ def test_a_bad_value_is_refused_with_the_nearest_valid_one(
     assert (found[1] if found else "") == near, in_file
     if near:
         (tmp_path / "refnet.toml").write_text("")
-        assert not problems(
-            {"REFNET_HOME": str(tmp_path), variable(key): near}, tmp_path, root=False, cores=1
-        )
+        environment = {"REFNET_HOME": str(tmp_path), variable(key): near}
+        assert not examine(environment, tmp_path, root=False, cores=1).problems
 
 
 @pytest.mark.parametrize(
@@ -240,15 +239,15 @@ def test_a_setting_may_not_be_the_name_of_a_table() -> None:
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
 )
 def test_a_text_is_a_value_or_one_problem_whose_suggestion_is_valid(key: str, text: str) -> None:
-    folder = Path("/nowhere")
-    found = problems({"REFNET_HOME": "/nowhere", variable(key): text}, folder, root=False, cores=1)
-    for problem in found:
+    def found(value: str) -> tuple[Problem, ...]:
+        environment = {"REFNET_HOME": "/nowhere", variable(key): value}
+        return examine(environment, Path("/nowhere"), root=False, cores=1).problems
+
+    for problem in found(text):
         assert problem.key == key
         near = re.match(r"Did you mean (.*?)\? ", problem.hint)
         if near and "…" not in near[1]:
-            assert not problems(
-                {"REFNET_HOME": "/nowhere", variable(key): near[1]}, folder, root=False, cores=1
-            )
+            assert not found(near[1])
 
 
 def test_the_values_that_no_setting_can_have_are_toml() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from refnet.catalog.schedule import Retention
 from refnet.core.errors import Exit, RefnetError
-from refnet.settings import Given, Settings, examine, keys, load, problems, variable
+from refnet.settings import Given, Settings, examine, keys, load, variable
 from refnet.settings.known_keys import keys_of
 
 ROOT = Path(__file__).parents[2]
@@ -132,15 +132,15 @@ def test_an_unknown_setting_is_answered_with_the_nearest_one(
 def test_all_problems_are_listed_and_the_other_settings_are_read(tmp_path: Path) -> None:
     (tmp_path / "refnet.toml").write_text('jobs = 0\njbos = 1\nvault_dir = "/srv/vault"\n')
     environment = {"REFNET_HOME": str(tmp_path / "home"), "REFNET_LOG_LEVEL": "loud", "REFNET_X": "1"}
-    found = problems(environment, tmp_path, root=False, cores=4)
-    assert sorted(each.key for each in found) == ["REFNET_X", "jbos", "jobs", "log.level"]
     examined = examine(environment, tmp_path, root=False, cores=4)
-    assert list(examined.problems) == found
+    found = examined.problems
+    assert sorted(each.key for each in found) == ["REFNET_X", "jbos", "jobs", "log.level"]
     assert (examined.settings.jobs, examined.settings.vault_dir) == (4, Path("/srv/vault"))
     with pytest.raises(RefnetError, match=r"\(and 3 more: refnet settings\)$") as error:
         loaded(tmp_path, **environment)
     assert error.value.hint == found[0].hint
-    assert problems({"REFNET_HOME": str(tmp_path / "home")}, tmp_path / "none", root=False, cores=1) == []
+    nothing = {"REFNET_HOME": str(tmp_path / "home")}
+    assert examine(nothing, tmp_path / "none", root=False, cores=1).problems == ()
 
 
 def test_a_file_that_is_refused_is_a_problem_and_nothing_of_it_is_used(tmp_path: Path) -> None:

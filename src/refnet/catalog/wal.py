@@ -16,8 +16,6 @@ from typing import Annotated, NamedTuple
 from refnet.core import checked
 from refnet.core.records import Layout, Named, Record
 
-#: The usual size of a segment, in bytes.
-USUAL_SIZE = 16 << 20
 #: The sizes that `initdb --wal-segsize` accepts, in bytes.
 SIZES = frozenset(1 << bits for bits in range(20, 31))
 #: The last position and the last timeline.

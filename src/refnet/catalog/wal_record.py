@@ -39,7 +39,6 @@ _RECORD_NAME = re.compile(
 _SEGMENT = r"[0-9A-F]{24}(?:\.partial)?"
 _SEGMENT_OBJECT = rf"{ID}/wal/{_SYSTEM}/(?P<name>{_SEGMENT})-{_RANDOM}\.age"
 _SHA256 = checked.text(64, like="[0-9a-f]{64}")
-_POSITION = checked.integer(0, wal.LAST)
 
 
 def folder(key: str, system_identifier: str) -> str:

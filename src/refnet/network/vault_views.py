@@ -38,7 +38,6 @@ _CARD, _SEED, _GAP, _AISLE, _PAD = (380, 150), (520, 460), 50, 180, 30
 _COLUMNS, _ROWS = 4, 5
 #: The most edges of a canvas among the neighbours.
 _EDGES = 150
-_OTHER = {"left": "right", "right": "left"}
 
 _BASE = f"""\
 # refnet_sha256: {_ZEROS}

@@ -20,7 +20,6 @@ from refnet.settings.reading import (
     Examined,
     examine,
     load,
-    problems,
     secret_file_variable,
 )
 from refnet.settings.sources import SourceSettings
@@ -52,7 +51,6 @@ __all__ = [
     "keys",
     "load",
     "parse",
-    "problems",
     "read_file",
     "secret_file_variable",
     "user_path",

@@ -99,15 +99,10 @@ def load(
     return examine(environment, folder, root=root, cores=cores, given=given).valid()
 
 
-def problems(environment: Mapping[str, str], folder: Path, *, root: bool, cores: int) -> list[Problem]:
-    """The first 100 problems of the settings that `load` would read."""
-    return list(examine(environment, folder, root=root, cores=cores).problems)
-
-
 def examine(
     environment: Mapping[str, str], folder: Path, *, root: bool, cores: int, given: Given | None = None
 ) -> Examined:
-    """Read the settings like `load`, and collect all problems; rejected files contribute nothing."""
+    """Read the settings like `load`, and collect the first 100 problems; rejected files contribute nothing."""
     wrong: list[Problem] = []
     home = _home(environment, root)
     file = given

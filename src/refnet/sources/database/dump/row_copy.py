@@ -24,15 +24,13 @@ from refnet.sources.database.dump.snapshot import DumpedRelation
 from refnet.sources.database.rows.live_catalog import PARTS, between
 from refnet.sources.database.workers import Stopped
 
-#: Rows of this many bytes are long.
-LONG = 1 << 12
 #: About how much of a table one worker copies at a time (bytes on disk). A change in it changes all its members; with half
 #: of it, short rows take 2 % more CPU.
 RANGE = 4 << 20
 #: About how many ranges a table has at most: the index has an entry for the members of each.
 _MOST = 4096
 #: Bytes for each page of a table with long rows: a page has less than 300.
-_LONG_PAGE = 1 << 20
+_LONG = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Range:
     @property
     def is_long(self) -> bool:
         """Whether its rows are long."""
-        return self.relation.size >= _LONG_PAGE * self.relation.pages
+        return self.relation.size >= _LONG * self.relation.pages
 
 
 def ranges(relation: DumpedRelation) -> list[Range]:
@@ -76,7 +74,7 @@ class RowCopy:
     def copy(self, copy: bytes, *, lock: bytes = b"", long: bool = False) -> Iterator[bytes]:
         """Run `lock`, then `copy`; yield its output in pieces. PsqlError if a statement fails.
 
-        long: its rows have LONG bytes or more.
+        long: its rows are of kilobytes.
         """
         if not long:
             yield from self._by_psql().copy(copy, lock=lock)
