@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.integration.network import crawling
 from tests.users import Ordinary, run
 
 from refnet.core.errors import RefnetError
 from refnet.demo.sample import Shape, make
-from refnet.network.migrate import migrate
 from refnet.network.vault import write_vault
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
@@ -40,14 +40,9 @@ while True:
 
 @pytest.fixture(scope="module")
 def network(server: Cluster) -> Iterator[Target]:
-    with server.target().connect() as admin:
-        admin.execute("CREATE DATABASE attacked_vault TEMPLATE template0")
-    target = server.target("attacked_vault")
-    migrate(target)
-    make(target, Shape(200, abstract=200))
-    yield target
-    with server.target().connect() as admin:
-        admin.execute("DROP DATABASE attacked_vault WITH (FORCE)")
+    with crawling.network(server) as target:
+        make(target, Shape(200, abstract=200))
+        yield target
 
 
 @pytest.fixture

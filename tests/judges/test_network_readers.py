@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from tests.integration.network.crawling import crawled, migrated_on, settings_of
+from tests.integration.network.crawling import crawled, network, settings_of
 
 from refnet.demo.fake_faults import Faults
 from refnet.demo.fake_graph import FakeGraph
@@ -62,21 +62,22 @@ class Written:
 def written(server: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
     """A crawl whose titles are odd, its vault, and its graph."""
     folder = tmp_path_factory.mktemp("readers")
-    target = migrated_on(server, "readers")
-    with running(FAKE, Faults.read("titles%30")) as fake:
-        order = CrawlOrder(tuple(FAKE.seed_ids[:2]), Direction.BOTH, 2, 150)
-        crawled(target, settings_of(fake, Settings(home=folder)), order)
-    compute(target)
-    assert write_vault(target, folder / "vault").skipped == []
-    export(target, "graphml", lambda _name, texts: write_file(folder / "network.graphml", texts))
-    with target.connect() as session:
-        citations = session.execute("SELECT citing_id, cited_id FROM citations").fetchall()
-        noted = session.execute("SELECT id FROM papers WHERE details_fetched_at IS NOT NULL").fetchall()
-    yield Written(
-        folder / "vault", folder / "network.graphml", {(a, b) for a, b in citations}, {n for (n,) in noted}
-    )
-    with server.target().connect() as admin:
-        admin.execute("DROP DATABASE readers WITH (FORCE)")
+    with network(server) as target:
+        with running(FAKE, Faults.read("titles%30")) as fake:
+            order = CrawlOrder(tuple(FAKE.seed_ids[:2]), Direction.BOTH, 2, 150)
+            crawled(target, settings_of(fake, Settings(home=folder)), order)
+        compute(target)
+        assert write_vault(target, folder / "vault").skipped == []
+        export(target, "graphml", lambda _name, texts: write_file(folder / "network.graphml", texts))
+        with target.connect() as session:
+            citations = session.execute("SELECT citing_id, cited_id FROM citations").fetchall()
+            noted = session.execute("SELECT id FROM papers WHERE details_fetched_at IS NOT NULL").fetchall()
+        yield Written(
+            folder / "vault",
+            folder / "network.graphml",
+            {(a, b) for a, b in citations},
+            {n for (n,) in noted},
+        )
 
 
 def number(name: str) -> int:

@@ -13,9 +13,16 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
 
+@pytest.fixture(scope="module")
+def migrated(server: Cluster) -> Iterator[Target]:
+    """A migrated database for all tests of a file."""
+    with network(server) as found:
+        yield found
+
+
 @pytest.fixture
 def target(server: Cluster) -> Iterator[Target]:
-    """A migrated database without rows."""
+    """A migrated database for one test."""
     with network(server) as found:
         yield found
 

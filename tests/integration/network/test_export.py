@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.network.crawling import migrated_on
+from tests.integration.network import crawling
 from tests.unit.network.test_export import TITLES, paper
 
 from refnet.core.errors import RefnetError
@@ -26,11 +26,9 @@ PAPERS = 40
 
 @pytest.fixture(scope="module")
 def network(server: Cluster) -> Iterator[Target]:
-    target = migrated_on(server, "exported")
-    make(target, Shape(PAPERS, abstract=200))
-    yield target
-    with server.target().connect() as admin:
-        admin.execute("DROP DATABASE exported WITH (FORCE)")
+    with crawling.network(server) as target:
+        make(target, Shape(PAPERS, abstract=200))
+        yield target
 
 
 def test_each_format_has_every_paper_and_every_citation(network: Target, tmp_path: Path) -> None:

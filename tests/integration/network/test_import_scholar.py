@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,14 @@ from tests.shared_data import shared
 
 from refnet.core.errors import RefnetError
 from refnet.network.importing import ImportedScholar, import_scholar, read_scholar
-from refnet.network.migrate import migrate
-from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
 
-@pytest.fixture(scope="module")
-def module_target(server: Cluster) -> Iterator[Target]:
-    with server.target().connect() as admin:
-        admin.execute("CREATE DATABASE importing TEMPLATE template0")
-    migrate(target := server.target("importing"))
-    yield target
-    with server.target().connect() as admin:
-        admin.execute("DROP DATABASE importing WITH (FORCE)")
-
-
 @pytest.fixture
-def target(module_target: Target) -> Target:
-    with module_target.connect() as connection:
+def target(migrated: Target) -> Target:
+    with migrated.connect() as connection:
         connection.execute("TRUNCATE papers, authors CASCADE")
-    return module_target
+    return migrated
 
 
 @pytest.fixture

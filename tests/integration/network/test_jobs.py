@@ -7,21 +7,11 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from tests.integration.network.crawling import migrated_on
 
 from refnet.network.jobs import Job, LostClaimError, NewJob, Worker, add, counts, list_jobs, retry_jobs
-from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
 KIND = "summarize"
-
-
-@pytest.fixture(scope="module")
-def migrated(server: Cluster) -> Iterator[Target]:
-    target = migrated_on(server, "jobs_network")
-    yield target
-    with server.target().connect() as admin:
-        admin.execute("DROP DATABASE jobs_network WITH (FORCE)")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests import forked
-from tests.integration.network.crawling import migrated_on
+from tests.integration.network.crawling import network
 from tests.integration.network.test_commands import environment
 
 from refnet.core.errors import Exit, RefnetError
@@ -77,12 +77,9 @@ def fill(target: Target, host: str) -> None:
 
 @pytest.fixture
 def filled(server: Cluster) -> Iterator[tuple[Target, str, list[str]]]:
-    target = migrated_on(server, "pdfs")
-    with library() as (host, asked):
+    with network(server) as target, library() as (host, asked):
         fill(target, host)
         yield target, host, asked
-    with server.target().connect() as admin:
-        admin.execute("DROP DATABASE pdfs WITH (FORCE)")
 
 
 def fetch(filled: tuple[Target, str, list[str]], vault: Path, papers: int = 10, **more: Any) -> FetchedPdfs:

@@ -9,25 +9,15 @@ from typing import Any
 import psycopg
 import pytest
 from tests.command import Command, url_of
-from tests.integration.network.crawling import migrated_on
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.network import rank
 from refnet.network.importing import import_cora
 from refnet.network.rank import Ranked, compute
 from refnet.network.rank_table import table
-from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
 Session = psycopg.Connection[tuple[Any, ...]]
-
-
-@pytest.fixture(scope="module")
-def migrated(server: Cluster) -> Iterator[Target]:
-    target = migrated_on(server, "ranked")
-    yield target
-    with server.target().connect() as admin:
-        admin.execute("DROP DATABASE ranked WITH (FORCE)")
 
 
 @pytest.fixture

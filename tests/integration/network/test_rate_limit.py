@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
-from tests.integration.network.crawling import migrated_on
 
 from refnet.network.rate_limit import LONGEST, Limiter
-from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
 RATE = 40.0
-
-
-@pytest.fixture(scope="module")
-def migrated(server: Cluster) -> Iterator[Target]:
-    target = migrated_on(server, "limited_network")
-    yield target
-    with server.target().connect() as admin:
-        admin.execute("DROP DATABASE limited_network WITH (FORCE)")
 
 
 def test_workers_at_once_keep_the_rate_together(migrated: Target) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from math import log
 
 import pytest
-from tests.integration.network.crawling import migrated_on
+from tests.integration.network.crawling import network
 
 from refnet.network.reading import to_read
 from refnet.postgres.cluster import Cluster
@@ -26,28 +26,27 @@ CITATIONS = ((1, 3, None), (1, 4, True), (2, 4, True), (5, 1, False), (5, 4, Non
 @pytest.fixture(scope="module")
 def target(server: Cluster) -> Iterator[Target]:
     """Two crawls with a seed each; the second has all papers but the last."""
-    target = migrated_on(server, "to_read")
-    with target.connect() as session:
-        for row in PAPERS:
+    with network(server) as target:
+        with target.connect() as session:
+            for row in PAPERS:
+                session.execute(
+                    "INSERT INTO papers (title, year, citation_count, provenance) VALUES (%s, %s, %s, 'x')",
+                    row,
+                )
+            for citation in CITATIONS:
+                session.execute(
+                    "INSERT INTO citations (citing_id, cited_id, is_influential, provenance) VALUES (%s, %s, %s, 'x')",
+                    citation,
+                )
+            session.execute("INSERT INTO ranks SELECT id, id, 0.1, 3, 0 FROM papers")
+            for _ in range(2):
+                session.execute(
+                    "INSERT INTO crawls (seeds, direction, depth, paper_limit) VALUES ('{a}', 'both', 1, 9)"
+                )
             session.execute(
-                "INSERT INTO papers (title, year, citation_count, provenance) VALUES (%s, %s, %s, 'x')", row
+                "INSERT INTO crawl_papers VALUES (1, 1, 0), (2, 2, 0), (2, 3, 1), (2, 4, 1), (2, 5, 1), (2, 6, 1), (2, 1, 1)"
             )
-        for citation in CITATIONS:
-            session.execute(
-                "INSERT INTO citations (citing_id, cited_id, is_influential, provenance) VALUES (%s, %s, %s, 'x')",
-                citation,
-            )
-        session.execute("INSERT INTO ranks SELECT id, id, 0.1, 3, 0 FROM papers")
-        for _ in range(2):
-            session.execute(
-                "INSERT INTO crawls (seeds, direction, depth, paper_limit) VALUES ('{a}', 'both', 1, 9)"
-            )
-        session.execute(
-            "INSERT INTO crawl_papers VALUES (1, 1, 0), (2, 2, 0), (2, 3, 1), (2, 4, 1), (2, 5, 1), (2, 6, 1), (2, 1, 1)"
-        )
-    yield target
-    with server.target().connect() as admin:
-        admin.execute("DROP DATABASE to_read WITH (FORCE)")
+        yield target
 
 
 def test_the_score_is_that_of_the_documents_and_each_paper_says_why(target: Target) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.integration.network.crawling import migrated_on, network
+from tests.integration.network.crawling import network
 
 from refnet.core.errors import RefnetError
 from refnet.demo.sample import Shape, make
@@ -25,10 +25,8 @@ def migrated(server: Cluster) -> Iterator[Target]:
 @pytest.fixture
 def another(server: Cluster) -> Iterator[Target]:
     """A second migrated database on the same server."""
-    target = migrated_on(server, "another_sample")
-    yield target
-    with server.target().connect() as admin:
-        admin.execute("DROP DATABASE another_sample WITH (FORCE)")
+    with network(server) as target:
+        yield target
 
 
 def text(target: Target, table: str) -> bytes:

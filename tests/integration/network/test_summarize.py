@@ -11,13 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 from tests.command import Command, url_of
-from tests.integration.network.crawling import migrated_on
 from tests.scripted_server import STALL, answer, scripted
 
 from refnet.network import EXTRACT_MODEL, summary_writers
 from refnet.network.jobs import list_jobs, retry_jobs
 from refnet.network.summarize import Summarized, plan, summarize
-from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.settings import Settings, examine
 
@@ -28,14 +26,6 @@ ABSTRACT = (
 )
 SUMMARY = "Embeddings find more missing citations than random walks do."
 KEY = "sk-secret-0123456789"
-
-
-@pytest.fixture(scope="module")
-def migrated(server: Cluster) -> Iterator[Target]:
-    target = migrated_on(server, "summarized")
-    yield target
-    with server.target().connect() as admin:
-        admin.execute("DROP DATABASE summarized WITH (FORCE)")
 
 
 @pytest.fixture

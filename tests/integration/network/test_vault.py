@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.network.crawling import migrated_on
+from tests.integration.network import crawling
 
 from refnet.core.errors import RefnetError
 from refnet.demo.sample import Shape, make
@@ -22,11 +22,9 @@ PAPERS = 60
 @pytest.fixture(scope="module")
 def network(server: Cluster) -> Iterator[Target]:
     """One network for all tests here; what one changes in it, the others do not mind."""
-    target = migrated_on(server, "vault_network")
-    make(target, Shape(PAPERS, abstract=200))
-    yield target
-    with server.target().connect() as admin:
-        admin.execute("DROP DATABASE vault_network WITH (FORCE)")
+    with crawling.network(server) as target:
+        make(target, Shape(PAPERS, abstract=200))
+        yield target
 
 
 def notes(vault: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.integration.network.crawling import migrated_on
+from tests.integration.network.crawling import network
 
 from refnet.core.errors import Exit, RefnetError
 from refnet.network import note, vault_files
@@ -35,37 +35,37 @@ SEED, NOTES = 1, len(TITLES)
 @pytest.fixture(scope="module")
 def crawled(server: Cluster) -> Iterator[Target]:
     """A crawl of one seed that cites half of the papers and the stubs, and is cited by the other half."""
-    target = migrated_on(server, "crawled")
-    with target.connect() as session:
-        session.execute(
-            """INSERT INTO crawls (seeds, direction, depth, paper_limit) VALUES ('{DOI:10.1/x}', 'both', 1, 99)"""
-        )
-        for number, title in enumerate(TITLES + STUBS, 1):
+    with network(server) as target:
+        with target.connect() as session:
             session.execute(
-                "INSERT INTO papers (title, year, provenance, details_fetched_at) VALUES (%s, %s, 'semantic_scholar', %s)",
-                (title, 1990 + number, None if number > NOTES else "2026-01-01"),
+                """INSERT INTO crawls (seeds, direction, depth, paper_limit) VALUES ('{DOI:10.1/x}', 'both', 1, 99)"""
+            )
+            for number, title in enumerate(TITLES + STUBS, 1):
+                session.execute(
+                    "INSERT INTO papers (title, year, provenance, details_fetched_at) VALUES (%s, %s, 'semantic_scholar', %s)",
+                    (title, 1990 + number, None if number > NOTES else "2026-01-01"),
+                )
+                session.execute(
+                    "INSERT INTO ranks (paper_id, position, pagerank, cited_by, cites) VALUES (%s, %s, 0.1, %s, 0)",
+                    (number, number, number),
+                )
+            session.execute("INSERT INTO external_ids SELECT 'doi', '10.1/' || id, id FROM papers")
+            session.execute(
+                "INSERT INTO crawl_papers SELECT 1, id, CASE id WHEN 1 THEN 0 ELSE 1 END FROM papers"
             )
             session.execute(
-                "INSERT INTO ranks (paper_id, position, pagerank, cited_by, cites) VALUES (%s, %s, 0.1, %s, 0)",
-                (number, number, number),
+                """INSERT INTO citations (citing_id, cited_id, provenance)
+                   SELECT 1, id, 'x' FROM papers WHERE id > 1 AND (id %% 2 = 0 OR id > %s)
+                   UNION SELECT id, 1, 'x' FROM papers WHERE id > 1 AND id %% 2 = 1""",
+                (NOTES,),
             )
-        session.execute("INSERT INTO external_ids SELECT 'doi', '10.1/' || id, id FROM papers")
-        session.execute("INSERT INTO crawl_papers SELECT 1, id, CASE id WHEN 1 THEN 0 ELSE 1 END FROM papers")
-        session.execute(
-            """INSERT INTO citations (citing_id, cited_id, provenance)
-               SELECT 1, id, 'x' FROM papers WHERE id > 1 AND (id %% 2 = 0 OR id > %s)
-               UNION SELECT id, 1, 'x' FROM papers WHERE id > 1 AND id %% 2 = 1""",
-            (NOTES,),
-        )
-        session.execute(
-            "INSERT INTO related_papers SELECT id, 'coupling', 1, 3 FROM papers WHERE id BETWEEN 2 AND 20"
-        )
-        session.execute(
-            "INSERT INTO summaries (paper_id, kind, model, content) VALUES (2, 'tldr', 'm', 'Short [[x]] %%')"
-        )
-    yield target
-    with server.target().connect() as admin:
-        admin.execute("DROP DATABASE crawled WITH (FORCE)")
+            session.execute(
+                "INSERT INTO related_papers SELECT id, 'coupling', 1, 3 FROM papers WHERE id BETWEEN 2 AND 20"
+            )
+            session.execute(
+                "INSERT INTO summaries (paper_id, kind, model, content) VALUES (2, 'tldr', 'm', 'Short [[x]] %%')"
+            )
+        yield target
 
 
 @pytest.fixture
