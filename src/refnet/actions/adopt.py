@@ -173,7 +173,7 @@ def _opened(path: Path, source: SourceName) -> tuple[OpenArtifact, str]:
     except RefnetError as error:
         if error.code is not Exit.DAMAGED:
             raise
-        return artifact_in(source, path.parent, path.name, None), error.message
+        return artifact_in(source, path, None), error.message
 
 
 def _sharper(created: datetime, checked: datetime | None) -> datetime:
@@ -186,7 +186,7 @@ def _sharper(created: datetime, checked: datetime | None) -> datetime:
 
 def _of_itself(source: SourceName, path: Path, created: datetime) -> tuple[Made, str]:
     """Manifest values taken from the artifact at `path`, and their origin."""
-    artifact = artifact_in(source, path.parent, path.name, None)
+    artifact = artifact_in(source, path, None)
     artifact = replace(artifact, files=partial(listed_beside, path))
     if described := kind_of(artifact.source).opened(artifact).describe(created):
         return described, "its own index" if described.files is None else "its list of files"

@@ -214,7 +214,7 @@ def artifact_as_of(context: Context, moment: Moment) -> Iterator[OpenArtifact]:
         with (folder / name).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         manifest = new_manifest(source, name, made, digest, (folder / name).stat().st_size)
-        yield replace(artifact_in(source, folder, name, manifest), notes=(moment.road(context),))
+        yield replace(artifact_in(source, folder / name, manifest), notes=(moment.road(context),))
 
 
 def _ends_nearer(context: Context, source: SourceName, at: str, error: RefnetError) -> bool:

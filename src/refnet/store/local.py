@@ -118,7 +118,7 @@ class LocalStore:
         return tuple(unlisted for scan in self._scans(source) for unlisted in scan.unlisted())
 
     def artifact(self, entry: Entry) -> OpenArtifact:
-        found = artifact_in(entry.source, self.folder(entry.source), entry.name, entry.manifest)
+        found = artifact_in(entry.source, self.path(entry), entry.manifest)
         return replace(found, entry=entry, record=partial(self.record, entry))
 
     def free_bytes(self) -> int | None:

@@ -30,25 +30,24 @@ _INFLATE_ERRORS = (zlib.error, cast("type[Exception]", isal_zlib.error))
 
 
 def artifact_in(
-    source: SourceName, folder: Path, name: str, manifest: Manifest | None, *, links: bool = False
+    source: SourceName, path: Path, manifest: Manifest | None, *, links: bool = False
 ) -> OpenArtifact:
-    """Return the artifact `name` of `source` in `folder`; its list of files is compared with the manifest when it is read.
+    """Return the artifact of `source` in the file `path`; its list of files is compared with the manifest when it is read.
 
     `links`: the artifact may be a link, for a path from the user.
     """
 
     def open_it() -> BinaryIO:
-        path = folder / name
         with explained(path):
             raw = path.open("rb", buffering=0) if links else open_regular(path, buffering=0)
         return _Explained(cast(io.RawIOBase, raw), path)
 
     def stored(most: int) -> bytes | None:
-        return _read(folder / f"{name}{FILES_SUFFIX}", most)
+        return _read(path.with_name(f"{path.name}{FILES_SUFFIX}"), most)
 
-    files, packed_files, pieces = listed_in(name, manifest, stored)
+    files, packed_files, pieces = listed_in(path.name, manifest, stored)
     return OpenArtifact(
-        source, name, open_it, manifest, files, folder / name, packed_files=packed_files, file_pieces=pieces
+        source, path.name, open_it, manifest, files, path, packed_files=packed_files, file_pieces=pieces
     )
 
 
@@ -124,7 +123,7 @@ def artifact_at(path: Path, source: SourceName) -> OpenArtifact:
             Exit.USAGE,
         )
     manifest = manifest_of(path)
-    return artifact_in(manifest.source if manifest else source, path.parent, path.name, manifest, links=True)
+    return artifact_in(manifest.source if manifest else source, path, manifest, links=True)
 
 
 def folder_at(path: Path, source: SourceName = SourceName.DATABASE) -> OpenArtifact:

@@ -78,7 +78,7 @@ def artifact(live: Live) -> OpenArtifact:
     live.arrived()
     data = (live.folder / name).read_bytes()
     manifest = new_manifest(SHOP, name, made, hashlib.sha256(data).hexdigest(), len(data))
-    return artifact_in(SHOP, live.folder, name, manifest)
+    return artifact_in(SHOP, live.folder / name, manifest)
 
 
 class _Artifacts(BaseProofOptions):

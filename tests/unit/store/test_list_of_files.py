@@ -57,7 +57,7 @@ def test_a_list_that_inflates_beyond_its_limit_is_damage(tmp_path):
     (tmp_path / f"{NAME}{FILES_SUFFIX}").write_bytes(gzip.compress(bytes(64 << 20)))
 
     with pytest.raises(RefnetError) as raised:
-        artifact_in(SourceName.OBSIDIAN, tmp_path, NAME, manifest).files()
+        artifact_in(SourceName.OBSIDIAN, tmp_path / NAME, manifest).files()
     assert raised.value.code is Exit.DAMAGED
 
 

@@ -16,7 +16,7 @@ from refnet.store.open_artifacts import artifact_in
 
 def test_a_failing_disk_during_a_read_is_a_two_line_error_and_no_damage() -> None:
     """The beginning of /proc/self/mem can be opened, and reading it is an input/output error."""
-    artifact = artifact_in(SourceName.DATABASE, Path("/proc/self"), "mem", None)
+    artifact = artifact_in(SourceName.DATABASE, Path("/proc/self/mem"), None)
 
     for read in (lambda file: file.read(10), lambda file: file.readinto(bytearray(10))):
         with artifact.open() as file, pytest.raises(RefnetError, match="Input/output error") as raised:
@@ -29,6 +29,6 @@ def test_a_failing_disk_during_a_read_is_a_two_line_error_and_no_damage() -> Non
 
 def test_an_artifact_reads_and_seeks_as_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"0123456789" * 1000)
-    with artifact_in(SourceName.DATABASE, tmp_path, "a", None, links=True).open() as file:
+    with artifact_in(SourceName.DATABASE, tmp_path / "a", None, links=True).open() as file:
         assert (file.seek(0, 2), file.seek(5), file.read(7), file.tell()) == (10000, 5, b"5678901", 12)
         assert len(file.read()) == 9988
