@@ -5,7 +5,6 @@ The checks of a source are in its `checks`.
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,7 +26,7 @@ from refnet.compose import compose_file
 from refnet.context import Context, examine_settings, own_home
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
-from refnet.core.files import check_closed
+from refnet.core.files import check_closed, resolved
 from refnet.core.formatting import plural, some
 from refnet.core.locks import is_locked
 from refnet.recovery.compose import working_program
@@ -160,7 +159,7 @@ def backup_folder(settings: Settings) -> Iterator[CheckLine]:
         if is_locked(store.folder(source) / LOCK_NAME):
             wrong.append(warning(what, f"a run has {source} locked", "Wait until it ends."))
     for one in _protected(settings):
-        if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(one)):
+        if resolved(folder).is_relative_to(resolved(one)):
             hint = "Choose a folder outside of it, best on another disk (REFNET_BACKUP_DIR)."
             wrong.append(error(what, f"{folder} is inside {one}, which is backed up", hint))
     says = f"{folder}, encrypted" if settings.encryption_local else str(folder)

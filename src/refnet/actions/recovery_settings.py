@@ -19,6 +19,7 @@ from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import SourceName, member_name
 from refnet.compose import compose_file
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import resolved
 from refnet.core.member_names import ArchiveError, show
 from refnet.recovery import compose
 from refnet.recovery.plan import RESTORES, Stage, restored_in
@@ -37,7 +38,7 @@ from refnet.settings import (
 )
 from refnet.sources import Source, hooks, kind_of, source_of
 from refnet.sources.folder.files_artifact import FilesArtifact
-from refnet.sources.restored_places import is_in, is_of_programs, is_of_system, runs
+from refnet.sources.restored_places import forms, is_in, is_of_programs, is_of_system, runs
 from refnet.store import settings_copies
 from refnet.store.source_records import ClusterRecord, SeenDatabases
 from refnet.wiring import with_clusters
@@ -267,7 +268,7 @@ def _elsewhere(settings: Settings, entries: Mapping[SourceName, Entry]) -> Itera
     for source, entry in entries.items():
         known = source in wiring.known(settings) and kind_of(source).has_path
         target, recorded = settings.of(source).path if known else None, _recorded(entry)
-        if target and recorded and _real(target) != _real(recorded):
+        if target and recorded and resolved(target) != resolved(recorded):
             yield f"{source} goes to {show(str(target))}; it was backed up from {show(str(recorded))}"
 
 
@@ -275,12 +276,7 @@ def _folders(settings: Settings, entries: Iterable[SourceName]) -> tuple[Path, .
     """Folders that a recovery of `entries` writes, as configured and with links resolved."""
     there = [one for one in entries if kind_of(one).has_path and one in wiring.known(settings)]
     found = [path for one in there if (path := settings.of(one).path)]
-    return tuple(dict.fromkeys(form for one in found for form in (Path(os.path.normpath(one)), _real(one))))
-
-
-def _real(path: Path) -> Path:
-    """`path` with links resolved; unlike Path.resolve, it accepts loops."""
-    return Path(os.path.realpath(path))
+    return tuple(dict.fromkeys(form for one in found for form in forms(one)))
 
 
 def unnamed(machine: Machine, entries: Mapping[SourceName, Entry]) -> tuple[SourceName, ...]:
@@ -374,7 +370,7 @@ def _in_archive(settings: Settings, own: Path, entry: Entry) -> Given | None:
 
 def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry | None) -> bool:
     """Whether a restore may have written `file`: it is in a target folder, or equals the file in the backup."""
-    if _real(file.parent) in {_real(folder) for folder in (target, _recorded(entry)) if folder}:
+    if resolved(file.parent) in {resolved(folder) for folder in (target, _recorded(entry)) if folder}:
         return True
     try:
         found = _in_archive(settings, file, entry) if entry else None
@@ -385,7 +381,7 @@ def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry
 
 def _checked(own: SourceSettings, folder: Path, said_by_backup: bool) -> Path:
     """The `folder` of the source `own`; RefnetError if nothing may be restored there."""
-    places = (Path(os.path.normpath(folder)), _real(folder))
+    places = forms(folder)
     if any(map(is_of_system, places)) or (said_by_backup and any(map(is_of_programs, places))):
         raise RefnetError(
             f"{own.name} is not restored to {show(str(folder))}: that folder belongs to the system, or contains other data",

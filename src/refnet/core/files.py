@@ -141,6 +141,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
 
 
+def resolved(path: Path | str) -> Path:
+    """Return `path` with links resolved; unlike Path.resolve, it accepts loops."""
+    return Path(os.path.realpath(path))
+
+
 def names_in(folder: int) -> list[str]:
     """Return the names in the open `folder`, sorted."""
     return sorted(os.listdir(folder))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from refnet.core.errors import RefnetError
-from refnet.core.files import OPEN_FOLDER, explained, opened, replace_file
+from refnet.core.files import OPEN_FOLDER, explained, opened, replace_file, resolved
 from refnet.core.processes import run
 
 #: The file, in a folder with a substitute, that names the substitute.
@@ -54,7 +54,7 @@ class Account:
         """Return whether this user can enter `folder`; the kernel decides, ACLs included."""
         if not self.other:
             return os.access(folder, os.X_OK)
-        real = Path(os.path.realpath(folder))
+        real = resolved(folder)
         seen = [each.stat() for each in (real, *real.parents) if each.exists()]
         return _can_enter(self, folder, tuple((one.st_dev, one.st_ino, one.st_ctime_ns) for one in seen))
 

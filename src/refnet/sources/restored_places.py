@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from refnet import wiring
+from refnet.core.files import resolved
 from refnet.settings import Settings, user_path
 from refnet.sources import source_of
 
@@ -75,11 +76,14 @@ def is_of_programs(place: Path) -> bool:
     return "/." in hidden or any(place.is_relative_to(top) for top in _SYSTEM)
 
 
+def forms(path: Path) -> tuple[Path, Path]:
+    """`path` as it is written, and with links resolved."""
+    return Path(os.path.normpath(path)), resolved(path)
+
+
 def runs(words: Sequence[str], cwd: Path, folders: Collection[Path]) -> bool:
     """Whether the command `words` runs or may run a file in one of `folders`."""
-    places = {Path(os.path.normpath(one)) for one in folders} | {
-        Path(os.path.realpath(one)) for one in folders
-    }
+    places = {form for one in folders for form in forms(one)}
     if not places or not words:
         return False
     program = list(_program(words[0], cwd))

@@ -26,6 +26,7 @@ from refnet.core.files import (
     open_file,
     read_regular,
     replace_file,
+    resolved,
     sync_folder,
 )
 from refnet.core.locks import take
@@ -131,14 +132,14 @@ def unmounted_in(folder: Path, fstab: Path = FSTAB) -> list[Path]:
     """The mount points of `fstab` in `folder` that are mounted at boot, and are not mounted now."""
     if not MOUNTED.exists():
         return []
-    mounted, within = {*_mount_points(MOUNTED, 4)}, _resolved(folder)
+    mounted, within = {*_mount_points(MOUNTED, 4)}, resolved(folder)
     named = _mount_points(fstab, 1, unless="noauto")
     return sorted({one for one in named if within in one.parents} - mounted)
 
 
 def _above(root: Path, table: Path, column: int) -> Path | None:
     """Return the deepest mount point in `table` at or above `root`."""
-    there = [point for point in _mount_points(table, column) if _resolved(root).is_relative_to(point)]
+    there = [point for point in _mount_points(table, column) if resolved(root).is_relative_to(point)]
     return max(there, key=lambda point: len(point.parts), default=None)
 
 
@@ -157,11 +158,7 @@ def _mount_points(table: Path, column: int, unless: str = "") -> Iterator[Path]:
             point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8) % 256), fields[column])
             left_out = unless in fields[3].split(",") if unless and len(fields) > 3 else False
             if point != "/" and "\0" not in point and not left_out:
-                yield _resolved(Path(point))
-
-
-def _resolved(path: Path) -> Path:
-    return Path(os.path.realpath(path))
+                yield resolved(Path(point))
 
 
 def _read(path: Path, what: str) -> str | None:

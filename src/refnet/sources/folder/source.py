@@ -23,7 +23,7 @@ from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import HalfMade
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import OPEN_FOLDER, explained, names_in, nearest, opened
+from refnet.core.files import OPEN_FOLDER, explained, names_in, nearest, opened, resolved
 from refnet.core.formatting import size, some
 from refnet.core.member_names import shown_path
 from refnet.core.trust import open_folder
@@ -307,7 +307,7 @@ def folder_at(settings: Settings, source: SourceName, asked: str, *, merge: bool
     with explained(named):
         if named.is_symlink():
             raise _refused(named, "is a link", "Name the folder that it leads to.")
-        folder = Path(os.path.realpath(named))
+        folder = resolved(named)
         above = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
         if not above.is_dir():
             raise _refused(above, "is not a folder", "Name a new or empty folder.")

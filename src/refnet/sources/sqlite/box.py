@@ -20,7 +20,7 @@ from refnet.catalog.artifact import Deviation
 from refnet.catalog.evidence import Sentences
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import explain, explained, read_regular
+from refnet.core.files import explain, explained, read_regular, resolved
 from refnet.core.records import Layout, Most, Record
 from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries
@@ -128,7 +128,7 @@ class _Python(Binaries):
     """This interpreter, in the role of a server's programs for the isolation layers."""
 
     def tool(self, _name: str) -> Path:
-        return Path(os.path.realpath(sys.executable))
+        return resolved(sys.executable)
 
     @property
     def parts(self) -> tuple[Path, ...]:
@@ -225,7 +225,7 @@ def box(base: Path, name: str, live: Path | None = None) -> Iterator[Box]:
         with explained(live or base):
             user = _owner(live) if live or os.geteuid() else stack.enter_context(free_account())
         with explained(base):
-            folder, program = new_folder(base, user, stack), Path(os.path.realpath(sys.executable))
+            folder, program = new_folder(base, user, stack), resolved(sys.executable)
             python = _Python(program.parent, 0, ".".join(map(str, sys.version_info[:3])), "python")
             folders = _Folders(folder, folder, python, live.parent if live else None)
             way = enclosure(folders, user)
