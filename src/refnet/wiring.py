@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from refnet.catalog.monitoring import Gone, Limits
@@ -58,9 +58,13 @@ def workplace(settings: Settings) -> LocalStore:
     return LocalStore(settings.home / UNSEALED) if settings.encryption_local else store(settings)
 
 
-def sealed(settings: Settings) -> SealedStore:
+def sealed(settings: Settings, given: GivenKeys | None = None, *, any_signer: bool = False) -> SealedStore:
     """Return the store with the encrypted artifacts in the backup folder; it needs encryption.local."""
-    return cast("SealedStore", remote_store(settings, LOCAL))
+    from refnet.store.sealed import SealedStore
+
+    found = SealedStore.of_settings(settings, LOCAL, given, any_signer=any_signer)
+    found.folder, found.workplace = store(settings), workplace(settings)
+    return found
 
 
 def hidden(settings: Settings) -> Path | None:
@@ -86,14 +90,11 @@ def remote_store(
     settings: Settings, name_or_url: str, given: GivenKeys | None = None, *, any_signer: bool = False
 ) -> RemoteStore:
     """Return the remote store of a name or at a URL, or what is encrypted in the backup folder; see `RemoteStore.of_settings`."""
+    if settings.store(name_or_url).name == LOCAL:
+        return sealed(settings, given, any_signer=any_signer)
     from refnet.store.remote import RemoteStore
-    from refnet.store.sealed import SealedStore
 
-    if settings.store(name_or_url).name != LOCAL:
-        return RemoteStore.of_settings(settings, name_or_url, given, any_signer=any_signer)
-    found = SealedStore.of_settings(settings, name_or_url, given, any_signer=any_signer)
-    found.folder, found.workplace = store(settings), workplace(settings)
-    return found
+    return RemoteStore.of_settings(settings, name_or_url, given, any_signer=any_signer)
 
 
 def with_cache(settings: Settings, store: RemoteStore) -> RemoteStore:
