@@ -186,7 +186,8 @@ class _RecoveryRun:
         began = self.clock.monotonic()
         with self._named(stage):
             self._ask_to_run(stage)
-            says = self._restore(stage)
+            sources = restored_in(stage, (*self.plan.entries, *self.plan.absent))
+            says = [sentence for source in sources for sentence in self._restore(source)]
             self._ask_to_run()
             findings = self._check() if stage is Stage.CHECK else ()
             says += _verdicts(findings) if stage is Stage.CHECK else self._start(stage)
@@ -208,12 +209,8 @@ class _RecoveryRun:
                 error.transient,
             ) from error
 
-    def _restore(self, stage: Stage) -> list[str]:
-        """Restore the sources of `stage`; return what was done."""
-        sources = restored_in(stage, (*self.plan.entries, *self.plan.absent))
-        return [says for source in sources for says in self._restore_one(source)]
-
-    def _restore_one(self, source: SourceName) -> list[str]:
+    def _restore(self, source: SourceName) -> list[str]:
+        """Restore one source, unless an error of it stops no other; return what was done."""
         entry = self.plan.entries.get(source)
         if entry is None:
             why = self.plan.absent.get(source)

@@ -230,10 +230,6 @@ def _line(one: CrawlStanding, first: CrawlStanding) -> str:
     )
 
 
-def _states() -> list[str]:
-    return [*STATES]
-
-
 def jobs(
     ids: Annotated[
         list[int] | None, typer.Argument(metavar="ID", min=1, max=2**63 - 1, help="With --retry: these jobs.")
@@ -242,7 +238,9 @@ def jobs(
     state: Annotated[
         str | None,
         typer.Option(
-            metavar="STATE", help="queued, running, succeeded, failed or cancelled.", autocompletion=_states
+            metavar="STATE",
+            help="queued, running, succeeded, failed or cancelled.",
+            autocompletion=lambda: [*STATES],
         ),
     ] = None,
     limit: Annotated[

@@ -32,7 +32,7 @@ from refnet.context import Context
 from refnet.core.errors import Exit, refusal, worst
 from refnet.sources import source_of
 from refnet.sources.restore_options import AsOf, Compare, Mode
-from refnet.sources.restoring import Columns, RestoreDone, RestoreRequest, RestoreWork
+from refnet.sources.restoring import Columns, RestoreRequest, RestoreWork
 from refnet.telemetry.logging import add_to_log
 from refnet.telemetry.watch import AtWork
 
@@ -295,7 +295,8 @@ def _carry_out(
     if asked.as_json:
         print_json(done.values | (work.acts_on.to_json() if work.acts_on else {}))
     else:
-        _print_done(done)
+        for line in done.said:
+            (print if line.always else say)(line.text)
     if done.differs:
         print(done.differs)
         raise typer.Exit(Exit.DAMAGED)
@@ -307,11 +308,6 @@ def _print_lines(described: Iterable[str | Columns]) -> None:
             render.print_columns(part.rows, part.right, part.shorten)
         else:
             print(part)
-
-
-def _print_done(done: RestoreDone) -> None:
-    for line in done.said:
-        (print if line.always else say)(line.text)
 
 
 def _log_subject(context: Context, source: SourceName, artifact: str = "") -> None:

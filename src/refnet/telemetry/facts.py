@@ -32,7 +32,7 @@ from refnet.catalog.monitoring_stores import (
     watch_store,
 )
 from refnet.catalog.remote_state import StoreState
-from refnet.catalog.run import Ended, History, Reason, Run, RunKind
+from refnet.catalog.run import Ended, History, Reason, RunKind
 from refnet.catalog.schedule import Schedule
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import HalfMade, Leftover, Unlisted
@@ -172,8 +172,12 @@ class Facts:
         lines = [line for entry in self.own.of_source(source) for line in entry.evidence if line.drill]
         runs = (run for run in self.history.runs if run.kind is RunKind.DRILL and run.source == source)
         skipped = {Reason.LOCKED, Reason.INTERRUPTED}
-        ended = [_of_run(run, run.ended) for run in runs if run.ended and run.reason not in skipped]
-        return sorted([*lines, *ended], key=lambda line: line.at)
+        lines += [
+            Evidence(run.end, Level.PROVEN, _OUTCOMES[run.ended], run.seconds, drill=True)
+            for run in runs
+            if run.ended and run.reason not in skipped
+        ]
+        return sorted(lines, key=lambda line: line.at)
 
     def last_proof(self, source: SourceName) -> Evidence | None:
         """Return the last passed proof or drill of an artifact of `source`, also from before its encryption."""
@@ -185,10 +189,6 @@ class Facts:
 def is_proof(line: Evidence) -> bool:
     """Return whether `line` is a passed proof."""
     return line.level is Level.PROVEN and line.outcome is Outcome.PASSED
-
-
-def _of_run(run: Run, ended: Ended) -> Evidence:
-    return Evidence(run.end, Level.PROVEN, _OUTCOMES[ended], run.seconds, drill=True)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import IO, Any, BinaryIO, cast
 
 from isal import igzip
@@ -341,7 +341,7 @@ class ForeignDump(Artifact):
         if self.format is Format.PLAIN:
             with self.stored.open() as file:
                 total = file.seek(0, os.SEEK_END)
-        for piece in _without(_begun(head, pieces), b"\\unrestrict " + own[1] if own else None):
+        for piece in _without(chain([head], pieces), b"\\unrestrict " + own[1] if own else None):
             yield piece
             done += len(piece)
             progress("data", done, total)
@@ -353,11 +353,6 @@ def _head_of(pieces: Iterator[bytes]) -> bytes:
     while len(head) < _HEAD and (piece := next(pieces, b"")):
         head += piece
     return head
-
-
-def _begun(head: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    yield head
-    yield from pieces
 
 
 def _without(pieces: Iterable[bytes], line: bytes | None) -> Iterator[bytes]:

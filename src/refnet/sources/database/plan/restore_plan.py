@@ -137,7 +137,7 @@ def decide(wanted: WantedBackup, facts: ServerFacts, options: PlanOptions) -> Da
         (
             *([refused] if refused else []),
             *([_exists(facts, where)] if facts.live and (where is Where.NEW or not options.replace) else []),
-            *_problems(wanted, facts, missing, created, need),
+            *_problems(wanted, facts, missing, created),
             *(() if where is Where.NEW else hindrances(facts)),
             *_powerful(wanted, facts, () if options.role_powers else created),
             *_without_superuser(wanted, facts),
@@ -213,7 +213,7 @@ def _last_steps(facts: ServerFacts, options: PlanOptions) -> Iterator[str]:
 
 
 def _problems(
-    wanted: WantedBackup, facts: ServerFacts, missing: tuple[str, ...], created: tuple[str, ...], need: int
+    wanted: WantedBackup, facts: ServerFacts, missing: tuple[str, ...], created: tuple[str, ...]
 ) -> Iterator[RefnetError]:
     if wanted.partial:
         yield RefnetError(
@@ -234,6 +234,7 @@ def _problems(
             f"ALTER ROLE {sql_name(facts.user)} CREATEDB; or restore as another role ({facts.named}).",
         )
     yield from _missing(wanted, facts, missing, created)
+    need = bytes_needed(wanted, facts)
     if facts.free is not None and facts.free < need:
         yield RefnetError(
             f"the copy needs about {formatting.size(need)} beside the live database, and {formatting.size(facts.free)} is free",
