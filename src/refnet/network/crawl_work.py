@@ -260,22 +260,22 @@ class Crawler:
         state: dict[str, Any] = {"offset": 0, "pages": 0, "found": 0, "new": 0, **job.payload}
         is_last = False
         while not is_last:
-            page, provenance = self._page(job, state)
+            page = self._page(job, state)
             state["pages"] += 1
             goes_on = page.next is not None or page.cursor
             if goes_on and ((page.next or 0) >= LAST_ENTRY or state["pages"] >= _MOST_PAGES):
                 state["is_cut"] = True
             is_last = not goes_on or state.get("is_cut", False)
-            self._write_page(job, state, page, provenance, is_last=is_last)
+            self._write_page(job, state, page, is_last=is_last)
 
-    def _page(self, job: Job, state: Mapping[str, Any]) -> tuple[EdgePage, str]:
-        """Return the next page and its provider: the other one if the first has no data, or Semantic Scholar is down."""
+    def _page(self, job: Job, state: Mapping[str, Any]) -> EdgePage:
+        """Return the next page: of the other provider if the first has no data, or Semantic Scholar is down."""
         name, offset, direction = state["id"], state["offset"], state["direction"]
         if cursor := state.get("cursor"):  # OpenAlex has begun the list
-            return self.openalex.cited_by(self._ids(job), cursor) or EdgePage((), None), "openalex"
+            return self.openalex.cited_by(self._ids(job), cursor) or EdgePage((), None)
         begins = offset == 0
         if begins and self.prefers_openalex and (found := self._openalex_edges(job, direction)):
-            return found, "openalex"
+            return found
         page: EdgePage | None = None
         try:
             if not name.startswith(_OPENALEX):
@@ -284,10 +284,10 @@ class Crawler:
             found = None if error.limited or not begins else self._openalex_edges(job, direction)
             if not found:
                 raise
-            return found, "openalex"
+            return found
         if (page is None or not page.edges) and begins and (found := self._openalex_edges(job, direction)):
-            return found, "openalex"
-        return page or EdgePage((), None), "semantic_scholar"
+            return found
+        return page or EdgePage((), None)
 
     def _ids(self, job: Job) -> dict[str, str]:
         return dict(self.worker.connection.execute(_IDS, [job.paper_id]).fetchall())
@@ -299,7 +299,9 @@ class Crawler:
             page = self._asked(lambda: self.openalex.cited_by(ids, ""))
             return page if page and page.edges else None
         work = self._asked(lambda: self.openalex.work(ids))
-        return EdgePage(tuple(work[1]), None) if work and work[1] else None
+        return (
+            EdgePage(tuple(work[1]), None, provider=openalex_answers.PROVIDER) if work and work[1] else None
+        )
 
     def _asked(self, ask: Callable[[], _Result | None]) -> _Result | None:
         """Ask OpenAlex; None if it is unavailable, which stops no crawl."""
@@ -314,9 +316,7 @@ class Crawler:
         except AnswerError:
             return None
 
-    def _write_page(
-        self, job: Job, state: dict[str, Any], page: EdgePage, provenance: str, *, is_last: bool
-    ) -> None:
+    def _write_page(self, job: Job, state: dict[str, Any], page: EdgePage, *, is_last: bool) -> None:
         def write(cursor: _Cursor) -> None:
             lock(cursor)
             row = cursor.execute(
@@ -324,7 +324,7 @@ class Crawler:
             ).fetchone()  # a merge may have moved the job to another paper
             if row is None or row[0] is None:  # somebody deleted the paper, and the job with it
                 return
-            new = write_edges(cursor, row[0], state["direction"], page.edges, provenance)
+            new = write_edges(cursor, row[0], state["direction"], page.edges, page.provider)
             after = {**state, "found": state["found"] + len(page.edges), "new": state["new"] + new}
             if is_last:
                 cursor.execute(_FETCHED[state["direction"]], [row[0]])

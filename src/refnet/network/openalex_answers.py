@@ -83,7 +83,7 @@ def cited_by(answer: object) -> EdgePage:
     """Return a page of the works that cite one; AnswerError as for `works`. An empty page is the last one."""
     found = tuple(FoundEdge(replace(one, detailed=False)) for one in works(answer))
     following = _fields(AnswerFields(answer).values.get("meta")).get("next_cursor", _CURSOR)
-    return EdgePage(found, None, following or "" if found else "")
+    return EdgePage(found, None, following or "" if found else "", PROVIDER)
 
 
 def references(answer: object) -> tuple[str, ...]:

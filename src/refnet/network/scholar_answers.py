@@ -62,6 +62,7 @@ class EdgePage:
     next: int | None
     #: OpenAlex's cursor of the next page; "": at the end.
     cursor: str = ""
+    provider: str = PROVIDER
 
 
 @dataclass(frozen=True, slots=True)
