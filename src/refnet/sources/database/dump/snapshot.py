@@ -14,6 +14,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -61,6 +62,11 @@ WITH RECURSIVE below AS (
 SELECT oid::int8 FROM below
 """
 
+#: Of what a query plans for a table: expressions of its indexes and statistics.
+_WITH_EXPRESSIONS = """
+SELECT indrelid::int8 FROM pg_index WHERE (indexprs IS NOT NULL OR indpred IS NOT NULL) AND indrelid >= 16384
+UNION SELECT stxrelid::int8 FROM pg_statistic_ext WHERE stxexprs IS NOT NULL
+"""
 #: Each partition and its parent.
 PARENTS = """
 SELECT i.inhrelid::int8, i.inhparent::int8 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition
@@ -148,7 +154,24 @@ class OpenSnapshot:
         found = [r for r in self.relations if r.plain_heap and r.persistence == "p" and r.size >= at_least]
         below_enum = {row[0] for row in self.rows(_BELOW_ENUM_HASH)}
         with_columns = {row[0] for row in self.rows(_COLUMNS, [r.oid for r in found])}
-        return tuple(r for r in found if r.oid not in below_enum and r.oid in with_columns)
+        left = below_enum | self.unplanned
+        return tuple(r for r in found if r.oid not in left and r.oid in with_columns)
+
+    @cached_property
+    def unplanned(self) -> frozenset[int]:
+        """Tables that no query can read without a search path: a function of an index needs it. COPY of a table can."""
+        tables = {r.oid: r for r in self.relations}
+        with_expressions = [oid for (oid,) in self.rows(_WITH_EXPRESSIONS) if oid in tables]
+        return frozenset(oid for oid in with_expressions if not self._plans(tables[oid]))
+
+    def _plans(self, relation: DumpedRelation) -> bool:
+        try:
+            with self.control.transaction():
+                name = self.codec.quoted(relation.schema, relation.name)
+                self.control.execute(b"EXPLAIN SELECT FROM ONLY " + name)
+        except psycopg.ProgrammingError:
+            return False
+        return True
 
     def columns(self, relations: tuple[DumpedRelation, ...]) -> dict[int, tuple[str, ...]]:
         """Return each relation's columns that are not generated, in order."""

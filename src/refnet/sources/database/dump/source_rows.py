@@ -43,6 +43,12 @@ SELECT attrelid::int8, attname::text FROM pg_attribute
 WHERE attrelid = ANY (%s::oid[]) AND attnum > 0 AND NOT attisdropped AND attgenerated = 's' ORDER BY attrelid, attnum
 """
 #: A refresh locks a materialized view exclusively.
+#: Names of the server's own come first. The other statement undoes it.
+_OWN_PATH = """
+SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', nullif(reset_val, '')), true)
+FROM pg_settings WHERE name = 'search_path'
+"""
+_NO_PATH = "SELECT set_config('search_path', '', true)"
 _SHORT_WAIT = "SET LOCAL lock_timeout = '2s'"
 #: A row is too long as one text (which of the two depends on where it becomes too long), or a type has no hash.
 _NOT_DIGESTED = (
@@ -179,8 +185,12 @@ class SourceRows:
 
     def _parts(self) -> Iterator[_Part]:
         """Yield what one statement counts, large tables first; those that are digested are cut by pages."""
-        small = [relation for relation in self._tables if relation.size < _SMALL]
+        alone = self._snapshot.unplanned
+        small = [r for r in self._tables if r.size < _SMALL and r.oid not in alone]
+        yield from (_Part([relation]) for relation in self._tables if relation.oid in alone)
         for relation in self._tables:
+            if relation.oid in alone:
+                continue
             count = min(relation.pages, relation.size // RANGE) if relation.oid in self._digests else 0
             if count > 1:
                 yield from (_Part([relation], b" WHERE " + one) for one in page_ranges(relation.pages, count))
@@ -246,7 +256,12 @@ class SourceRows:
 
     def _ask(self, session: Session, part: _Part) -> None:
         statement = b" UNION ALL ".join(self._select(relation, part.where) for relation in part.relations)
+        own_path = part.relations[0].oid in self._snapshot.unplanned
+        if own_path:
+            session.execute(_OWN_PATH)
         answer = session.execute(statement).fetchall()
+        if own_path:
+            session.execute(_NO_PATH)
         with self._lock:
             for oid, rows, digest, generated in answer:
                 self._counts[oid] += rows
