@@ -83,6 +83,16 @@ def test_an_undo_brings_the_old_database_back_and_can_be_undone(library: Target,
     assert live_state(library)["comment"] == "the library of the lab"
 
 
+def test_an_extension_that_gets_another_version_is_named(library: Target, wheel: Binaries) -> None:
+    with library.connect() as session:
+        session.execute("CREATE EXTENSION hstore VERSION '1.4'")
+        default = session.execute(
+            "SELECT default_version FROM pg_available_extensions WHERE name = 'hstore'"
+        ).fetchall()
+    done = restore(library, held(artifact_of(library, wheel)), wheel)
+    assert done.notes == (f"the extension hstore is created in version {default[0][0]}; it was 1.4",)
+
+
 def test_a_template_is_one_again_after_a_restore_and_an_undo(library: Target, wheel: Binaries) -> None:
     templates = f"SELECT datname::text FROM pg_database WHERE datistemplate AND starts_with(datname, '{library.name}')"
     with admin_session(library) as admin:

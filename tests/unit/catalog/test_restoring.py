@@ -34,7 +34,7 @@ FACTS = ServerFacts(
     standby=False,
     owners=frozenset({"refnet"}),
     roles=frozenset({"refnet"}),
-    extensions={"pg_trgm": frozenset({"1.6"})},
+    extensions={"pg_trgm": "1.6"},
     tablespaces=frozenset({"pg_default"}),
     free=100 * GB,
     live=LIVE,
@@ -147,7 +147,7 @@ def test_a_missing_role_without_recorded_attributes_is_never_created() -> None:
     [
         ({}, {"free": None}, "could not verify: free space on the server"),
         ({"version": None}, {}, "could not verify: the PostgreSQL version"),
-        ({"extensions": (("pg_trgm", "1.5"),)}, {}, "pg_trgm has another version here than 1.5: 1.6"),
+        ({"extensions": (("pg_trgm", "1.5"),)}, {}, "pg_trgm is created in version 1.6; it was 1.5"),
         ({}, {"live": replace(LIVE, slots=("cdc",))}, "slot cdc stays with the previous version"),
         (
             {},

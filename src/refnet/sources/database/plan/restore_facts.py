@@ -206,8 +206,8 @@ class ServerFacts:
     #: The roles that our role may give objects to.
     owners: frozenset[str]
     roles: frozenset[str]
-    #: The extensions that can be installed → their versions.
-    extensions: Mapping[str, frozenset[str]]
+    #: The extensions that can be installed → their default versions.
+    extensions: Mapping[str, str]
     tablespaces: frozenset[str]
     #: Free space for the server's data, in bytes; None: unknown.
     free: int | None

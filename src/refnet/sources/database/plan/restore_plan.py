@@ -366,9 +366,9 @@ def _notes(wanted: WantedBackup, facts: ServerFacts, need: int) -> Iterator[str]
     elif major(wanted.version) != major(facts.version):
         yield f"it comes from PostgreSQL {major(wanted.version)}, and the server is {major(facts.version)}"
     for name, version in wanted.extensions:
-        known = facts.extensions.get(name, frozenset())
-        if known and version and version not in known:
-            yield f"the extension {name} has another version here than {version}: {', '.join(sorted(known))}"
+        default = facts.extensions.get(name)
+        if default and version and version != default:
+            yield f"the extension {name} is created in version {default}; it was {version}"
     if not facts.live:
         return
     for slot in facts.live.slots:

@@ -36,7 +36,8 @@ SELECT name::text FROM pg_available_extension_versions GROUP BY name HAVING bool
 _CLOSED_TABLESPACES = (
     "SELECT spcname::text FROM pg_tablespace WHERE NOT has_tablespace_privilege(oid, 'CREATE')"
 )
-_EXTENSIONS = "SELECT name::text, array_agg(version::text) FROM pg_available_extension_versions GROUP BY name"
+#: A restore creates each in its default version: a dump names none.
+_EXTENSIONS = "SELECT name::text, coalesce(default_version::text, '') FROM pg_available_extensions"
 _LIVE = """
 SELECT CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) ELSE 0 END,
        pg_get_userbyid(datdba)::text, pg_has_role(datdba, 'USAGE'), oid::int8
@@ -73,7 +74,7 @@ def facts(admin: Session, target: Target) -> ServerFacts:
         standby=standby,
         owners=frozenset(_column(admin, _OWNERS, "SET" if version >= 160_000 else "MEMBER")),
         roles=frozenset(_column(admin, "SELECT rolname::text FROM pg_roles")),
-        extensions={name: frozenset(versions) for name, versions in admin.execute(_EXTENSIONS).fetchall()},
+        extensions=dict(admin.execute(_EXTENSIONS).fetchall()),
         restricted=frozenset(_column(admin, _RESTRICTED)),
         tablespaces=frozenset(_column(admin, "SELECT spcname::text FROM pg_tablespace")),
         superusers=frozenset(_column(admin, "SELECT rolname::text FROM pg_roles WHERE rolsuper")),
