@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, documents, lines
 from tests.remote_copies import LOCAL, MACHINE, NOW
-from xxhash import xxh3_128_digest
 
 from refnet.catalog.object_names import SharedName
 from refnet.catalog.remote import Piece
 from refnet.store import leases
+from refnet.store.cutting import Cutting
 from refnet.store.known_blocks import KnownBlocks, PieceCuts, Place
 from refnet.store.remote_records import RemoteRecords, SendingJournal, _Times, begun, completed
 
@@ -54,9 +54,12 @@ def test_a_journal_of_a_copy_is_continued_or_begun_again(text: bytes, other: byt
         assert begun(folder) >= {journal.id}
 
 
+SEAL = Cutting(bytes(32)).seal
+
+
 def _blocks_file() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        blocks = KnownBlocks(Path(folder) / "blocks" / "database")
+        blocks = KnownBlocks(Path(folder) / "blocks" / "database", SEAL)
         blocks.write(PLACES)
         return blocks.path.read_bytes()
 
@@ -66,16 +69,16 @@ WRITTEN = _blocks_file()
 
 @fuzzed
 @given(damaged(WRITTEN), st.booleans())
-def test_the_blocks_of_a_copy_are_in_pieces_that_it_may_share_or_are_none(text: bytes, summed: bool) -> None:
+def test_the_blocks_of_a_copy_are_in_pieces_that_it_may_share_or_are_none(text: bytes, sealed: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
-        blocks = KnownBlocks(Path(name) / "blocks")
-        blocks.path.write_bytes(text[:-16] + xxh3_128_digest(text[:-16]) if summed else text)
+        blocks = KnownBlocks(Path(name) / "blocks", SEAL)
+        blocks.path.write_bytes(text[:-16] + SEAL(text[:-16]) if sealed else text)
         found = outcome(lambda: [*blocks.read(USABLE).items()] or True)
     for hash_, place in found if isinstance(found, list) else ():
         assert len(hash_) == 16
         assert place.piece in USABLE
         assert place.start + place.length <= USABLE[place.piece].plain
-    assert text == WRITTEN or summed or found is True
+    assert text == WRITTEN or sealed or found is True
 
 
 TIMES = _Times({one: int(NOW.timestamp()) for one in USABLE}).to_json()
@@ -111,10 +114,10 @@ def _cuts_file() -> bytes:
 
 @fuzzed
 @given(damaged(_cuts_file()), st.booleans())
-def test_cuts_are_read_or_not_known(text: bytes, summed: bool) -> None:
+def test_cuts_are_read_or_not_known(text: bytes, sealed: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         cuts = PieceCuts(Path(name) / "cuts")
-        cuts.path.write_bytes(text[:-16] + xxh3_128_digest(text[:-16]) if summed else text)
+        cuts.path.write_bytes(text[:-16] + SEAL(text[:-16]) if sealed else text)
         found = outcome(cuts.read)
         assert isinstance(found, dict)
         assert all(len(bytes.fromhex(one)) == 16 for one in found)

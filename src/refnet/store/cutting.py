@@ -50,6 +50,10 @@ class Cutting:
         """Keyed hash of a block or a piece, 16 bytes: only this machine can tell whether a store has known content."""
         return hmac.digest(self.key, data, "sha256")[:_HASH]
 
+    def seal(self, record: bytes) -> bytes:
+        """Keyed hash of a record of this machine, 16 bytes: only who has the key can write one. It is the hash of no block."""
+        return hmac.digest(hmac.digest(self.key, b"records", "sha256"), record, "sha256")[:_HASH]
+
     def blocks(
         self,
         reader: BinaryIO,

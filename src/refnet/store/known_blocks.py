@@ -1,7 +1,8 @@
 """The blocks of the newest copy of a source: which range of which piece has a block's bytes.
 
 In REFNET_HOME/remote/NAME/blocks, one file for each source. Without it, or if it is damaged, a copy shares only whole
-pieces. In the file `cuts` beside it are the lengths of the blocks of each piece: what its name says can be compared with its
+pieces. It is sealed by a keyed hash: nothing else would show that another program wrote other places, until a copy is read
+with the recovery key. In the file `cuts` beside it are the lengths of the blocks of each piece: what its name says can be compared with its
 plaintext only by them.
 """
 
@@ -12,7 +13,7 @@ import os
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,8 @@ class KnownBlocks:
     """The file of one source."""
 
     path: Path
+    #: Keyed hash of a record, 16 bytes.
+    seal: Callable[[bytes], bytes]
 
     def read(self, usable: Mapping[str, Piece]) -> dict[bytes, Place]:
         """By hash: the blocks in pieces that are `usable` (by name) and of which the newest copy uses half at least.
@@ -66,7 +69,7 @@ class KnownBlocks:
             data = read_regular(self.path, _MOST_BYTES, owner=os.geteuid())
             body, end = data[:-_SUM], data[-_SUM:]
             line, _, rows = body.partition(b"\n")
-            if xxh3_128_digest(body) != end or len(rows) % _ROW.size:
+            if self.seal(body) != end or len(rows) % _ROW.size:
                 return {}
             names: list[str] = _HEAD(checked.document(line, _MOST_BYTES))["pieces"]
             found = {row[0]: Place(names[row[1]], row[2], row[3]) for row in _ROW.iter_unpack(rows)}
@@ -97,7 +100,7 @@ class KnownBlocks:
             return
         make_folder(self.path.parent)
         with explained(self.path):
-            replace_file(self.path, body + xxh3_128_digest(body))
+            replace_file(self.path, body + self.seal(body))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from xxhash import xxh3_128_digest
 from refnet.catalog.object_names import SharedName
 from refnet.catalog.remote import PIECE_BYTES, Piece
 from refnet.store import known_blocks
+from refnet.store.cutting import Cutting
 from refnet.store.known_blocks import KnownBlocks, Place
 
 
@@ -24,6 +25,8 @@ def _piece(number: int, plain: int = 1000) -> Piece:
     return Piece(name, plain + 216, "ab" * 32, plain=plain)
 
 
+KEY = Cutting(bytes(range(32)))
+SEAL = KEY.seal
 PIECES = {one.name: one for one in map(_piece, range(3))}
 NAMES = [*PIECES]
 PLACES = {bytes([number]) * 16: Place(NAMES[number // 2], (number % 2) * 500, 500) for number in range(6)}
@@ -31,16 +34,16 @@ PLACES = {bytes([number]) * 16: Place(NAMES[number // 2], (number % 2) * 500, 50
 
 @pytest.fixture
 def blocks(tmp_path: Path) -> KnownBlocks:
-    found = KnownBlocks(tmp_path / "blocks" / "database")
+    found = KnownBlocks(tmp_path / "blocks" / "database", SEAL)
     found.write(PLACES)
     return found
 
 
 def _sealed(head: Any, rows: list[tuple[bytes, int, int, int]]) -> bytes:
-    """A file with a sum that is right."""
+    """A file with a seal that is right."""
     line = head if isinstance(head, bytes) else json.dumps(head).encode()
     body = line + b"\n" + b"".join(struct.pack("<16sIII", *row) for row in rows)
-    return body + xxh3_128_digest(body)
+    return body + SEAL(body)
 
 
 def test_what_is_written_is_read(blocks: KnownBlocks) -> None:
@@ -48,7 +51,7 @@ def test_what_is_written_is_read(blocks: KnownBlocks) -> None:
 
 
 def test_a_file_that_is_not_there_knows_nothing(tmp_path: Path) -> None:
-    assert KnownBlocks(tmp_path / "blocks" / "database").read(PIECES) == {}
+    assert KnownBlocks(tmp_path / "blocks" / "database", SEAL).read(PIECES) == {}
 
 
 def test_nothing_is_known_of_an_empty_copy(blocks: KnownBlocks) -> None:
@@ -121,7 +124,10 @@ ROW = (b"\1" * 16, 0, 0, 1000)
         _sealed(b"\xff\xfe", [ROW]),
         b"",
         b"\0" * 16,
-        xxh3_128_digest(b""),
+        SEAL(b""),
+        _sealed(HEAD, [ROW])[:-16] + xxh3_128_digest(_sealed(HEAD, [ROW])[:-16]),
+        _sealed(HEAD, [ROW])[:-16] + KEY.hash(_sealed(HEAD, [ROW])[:-16]),
+        _sealed(HEAD, [ROW])[:-16] + Cutting(bytes(32)).seal(_sealed(HEAD, [ROW])[:-16]),
     ],
 )  # fmt: skip
 def test_a_file_that_somebody_wrote_leaves_nothing(blocks: KnownBlocks, data: bytes) -> None:
