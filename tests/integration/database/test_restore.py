@@ -83,6 +83,30 @@ def test_an_undo_brings_the_old_database_back_and_can_be_undone(library: Target,
     assert live_state(library)["comment"] == "the library of the lab"
 
 
+#: A dump turns the trigger of a leaf on or off, and does not say that it needs that of the table at the top.
+TRIGGERED = """
+CREATE FUNCTION fires() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TABLE parted (a int, b int, PRIMARY KEY (a, b)) PARTITION BY LIST (a);
+CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1) PARTITION BY LIST (b);
+CREATE TRIGGER fire AFTER INSERT ON parted FOR EACH ROW EXECUTE FUNCTION fires();
+DO $$ BEGIN
+    FOR i IN 10..29 LOOP
+        EXECUTE format('CREATE TABLE parted_%1$s PARTITION OF parted_1 FOR VALUES IN (%1$s)', i);
+        EXECUTE format('ALTER TABLE parted_%s DISABLE TRIGGER fire', i);
+    END LOOP;
+END $$;
+"""
+
+
+def test_triggers_that_are_off_in_some_partitions_come_back(library: Target, wheel: Binaries) -> None:
+    states = "SELECT tgenabled::text, count(*) FROM pg_trigger WHERE tgname = 'fire' GROUP BY 1 ORDER BY 1"
+    with library.connect() as session:
+        session.execute(TRIGGERED)
+    restore(library, held(artifact_of(library, wheel)), wheel)
+    with library.connect() as session:
+        assert session.execute(states).fetchall() == [("D", 20), ("O", 2)]
+
+
 def test_an_extension_that_gets_another_version_is_named(library: Target, wheel: Binaries) -> None:
     with library.connect() as session:
         session.execute("CREATE EXTENSION hstore VERSION '1.4'")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
@@ -196,15 +196,18 @@ _EXISTS = "42710"
 _NOT_LOADED = "22023"
 
 
-def _runs(items: Sequence[Item]) -> Iterator[list[Item]]:
+def _runs(step: Step, items: Sequence[Item]) -> Iterator[tuple[Step, list[Item]]]:
     """Separate `items` for parallel processes, which garble each other's errors: an error of others than leaves ends them.
 
-    Event triggers come last, so that none fires.
+    Triggers come one by one: one in a partition may need that of a table further up, which its entry does not say. Event
+    triggers come last, so that none fires.
     """
     for is_last in (False, True):
         some = [item for item in items if item.is_of_event_trigger is is_last]
-        yield [item for item in some if not item.may_fail]
-        yield [item for item in some if item.may_fail]
+        firm = [item for item in some if not item.may_fail]
+        yield step, [item for item in firm if not item.is_trigger]
+        yield replace(step, jobs=1), [item for item in firm if item.is_trigger]
+        yield step, [item for item in some if item.may_fail]
 
 
 class Leaves:
@@ -220,8 +223,8 @@ class Leaves:
 
     def restore(self, step: Step, items: Sequence[Item]) -> None:
         """Restore `items`; RefnetError if the server rejects one that must not be left out."""
-        for some in _runs(items) if step.jobs > 1 else [items]:
-            self._restore(step, some)
+        for part, some in _runs(step, items) if step.jobs > 1 else [(step, items)]:
+            self._restore(part, some)
 
     def _restore(self, step: Step, items: Sequence[Item]) -> None:
         items = self._without_absent(items)

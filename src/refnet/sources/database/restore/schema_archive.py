@@ -187,6 +187,10 @@ class Item:
         return self.catalog == _CONSTRAINT and self.what.startswith("FK CONSTRAINT ")
 
     @property
+    def is_trigger(self) -> bool:
+        return self.what.startswith("TRIGGER ")
+
+    @property
     def is_leaf(self) -> bool:
         """Whether only comments depend on it."""
         return self.is_foreign_key or self.is_refresh or self.is_label
