@@ -36,7 +36,7 @@ from refnet.catalog.remote_state import READ_BACK_WITHIN, Head, is_stale
 from refnet.catalog.store import Unlisted
 from refnet.core import checked
 from refnet.core.errors import RefnetError
-from refnet.core.files import explained, make_folder, read_regular, replace_file, sync_folder
+from refnet.core.files import explain, explained, make_folder, read_regular, replace_file, sync_folder
 from refnet.core.locks import locked
 from refnet.core.records import Layout, Most, Record
 from refnet.store import disk
@@ -111,9 +111,7 @@ class RemoteRecords:
             hint = "Another program wrote it. Move it away; RefNet then takes the newest manifest in the store as the newest."
             raise RefnetError(f"{path} cannot be used: {error}", hint) from error
         except OSError as error:
-            raise RefnetError(
-                f"{path} cannot be read: {error.strerror}", "Give it to this user (0600)."
-            ) from error
+            raise explain(error, path) from error
 
     def keep_head(self, head: Head) -> None:
         """Record the last manifest sent, durably."""

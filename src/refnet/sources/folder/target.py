@@ -268,6 +268,7 @@ _HINTS = {
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,
     errno.EROFS: "Mount it writable.",
+    errno.ENOTDIR: "A file is in the place of a folder: move it away, then retry.",
     errno.ENOENT: "Is the disk mounted? Is the path right?",
     errno.EBUSY: "Something is mounted or in use there: unmount it, then retry.",
 }
