@@ -95,7 +95,7 @@ def test_a_run_that_ends_in_the_middle_leaves_the_ranks_as_they_were(
     before = rows(session, "TABLE ranks")
     session.execute("INSERT INTO papers (title, provenance) VALUES ('C', 'openalex')")
     monkeypatch.setattr(rank, "_WRITE", (*rank._WRITE[:2], "SELECT pg_terminate_backend(pg_backend_pid())"))
-    with pytest.raises(RefnetError, match="ranked cannot be ranked") as error:
+    with pytest.raises(RefnetError, match=f"{migrated.name} cannot be ranked") as error:
         compute(migrated)
     assert error.value.hint.startswith("The ranks are unchanged.")
     assert rows(session, "TABLE ranks") == before
@@ -136,7 +136,7 @@ def test_the_command_prints_tables_and_json(migrated: Target, session: Session, 
     refnet = command(migrated, short_home)
     done = refnet("rank", "--top", "2")
     done.succeeds()
-    assert "ranked: 5 papers (1 stub) ranked by 5 citations" in done.out
+    assert f"{migrated.name}: 5 papers (1 stub) ranked by 5 citations" in done.out
     assert "\x1b" not in done.out
     assert "most often cited together" in done.out
     told = refnet("rank", "--missing", "--json").json

@@ -241,7 +241,7 @@ def test_a_run_that_is_killed_or_interrupted_loses_nothing(
         }
     done = refnet("summarize")
     done.succeeds()
-    assert "summarized: 2 papers summarized by refnet-extract; 1 had a summary before" in done.out
+    assert f"{migrated.name}: 2 papers summarized by refnet-extract; 1 had a summary before" in done.out
     assert sorted(row[0] for row in summaries(session)) == [1, 2, 3]
 
 
