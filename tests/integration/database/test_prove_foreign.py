@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,3 +124,15 @@ def test_plain_sql_by_any_name_is_loaded(refnet: Command, tmp_path: Path) -> Non
     path = tmp_path / "dump.sql.gz"
     path.write_text("CREATE TABLE t ();\nCREATE TABLE u (v) AS SELECT 1;\n")
     assert "2 tables with 1 row " in refnet("verify", path).out
+
+
+def test_the_archive_of_a_folder_by_another_name_is_not_called_damaged(
+    refnet: Command, tmp_path: Path
+) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        tar.add(__file__, "note.md")
+    (path := tmp_path / "renamed.bin").write_bytes(packed.getvalue())
+    ran = refnet("verify", path)
+    assert (ran.code, "DAMAGED" in ran.out) == (3, False), ran.out
+    assert "is a gzipped tar archive: that of a folder is known by its name" in ran.out

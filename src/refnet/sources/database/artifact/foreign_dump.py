@@ -284,6 +284,9 @@ class ForeignDump(Artifact):
             inner = _head_of(self._pieces(packed=True))[:_HEAD]
             if inner.startswith(b"PGDMP"):
                 raise self._refused("is a gzipped dump in the custom format: gunzip it", UnsupportedDumpError)
+            if inner[257:262] == b"ustar":
+                what = "is a gzipped tar archive: that of a folder is known by its name, such as vault_20261125.tar.gz"
+                raise self._refused(what, UnsupportedDumpError)
             if not _is_text(inner):
                 raise self._refused("is not a dump: it is gzipped, but not SQL")
             return Format.GZIP
