@@ -285,6 +285,18 @@ def test_a_generated_column_whose_function_does_not_find_its_names_is_no_damage(
     refnet("restore", "database", "--force").fails(1, "found(integer) does not exist", "need their schemas")
 
 
+def test_roles_that_only_values_name_are_no_damage(refnet: Command, live: Live) -> None:
+    live.run(
+        "CREATE ROLE one; CREATE ROLE other; CREATE TABLE acls (a aclitem[], r regrole);"
+        "INSERT INTO acls VALUES ('{one=r/other}', 'one')"
+    )
+    try:
+        refnet("backup", "database").succeeds()
+        refnet("restore", "database", "--force").succeeds()
+    finally:
+        live.run("DROP ROLE one; DROP ROLE other")
+
+
 def test_a_scratch_server_without_memory_damages_nothing(refnet: Command, live: Live) -> None:
     live.run(CHECK)
     live.run(

@@ -68,7 +68,13 @@ class ServerError(RefnetError):
         """Whether the server lacks something that another may have: a right, memory, a library, an extension."""
         known = self.cause in {Cause.PRIVILEGE, Cause.OWNER, Cause.UNSUPPORTED}
         own = bool(self.sqlstate) and is_servers(self.sqlstate)
+        known |= self.is_of_role_in_value
         return known or own or self.entry.startswith(("EXTENSION ", "COMMENT EXTENSION "))
+
+    @property
+    def is_of_role_in_value(self) -> bool:
+        """Whether a row has a value of the type regrole or aclitem that names a missing role."""
+        return self.cause is Cause.MISSING_ROLE and not self.entry and bool(self.sqlstate)
 
     @property
     def is_of_index(self) -> bool:

@@ -112,7 +112,7 @@ ORDER BY con.oid
 
 def refuses_rows(error: ServerError) -> bool:
     """Whether a check may have refused the rows, which then fit without it."""
-    if error.entry or server_errors.is_servers(error.sqlstate):
+    if error.entry or error.is_of_role_in_value or server_errors.is_servers(error.sqlstate):
         return False
     return error.in_function or error.sqlstate in _REFUSED_ROWS
 
