@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from refnet.core.errors import RefnetError
+from refnet.core.files import make_folder
 from refnet.demo.stage import MARK, stage
 from refnet.recovery.plan import Journal, JournalFile, Stage, read_journal
 from refnet.recovery.services import LocalServices
@@ -97,6 +98,12 @@ def test_a_backup_folder_is_locked_by_a_file_alone(tmp_path, victim, kind):
     ):
         pytest.fail("it is locked")
     assert victim.read_text() == "precious"
+
+
+def test_nobody_is_told_to_move_a_device_away() -> None:
+    with pytest.raises(RefnetError, match="/dev/null is not a folder") as raised:
+        make_folder(Path("/dev/null/backups"))
+    assert raised.value.hint == "Choose another folder."
 
 
 def test_a_marker_that_is_too_large_is_not_called_a_full_disk(tmp_path, victim):

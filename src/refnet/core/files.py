@@ -73,6 +73,8 @@ def explain(error: OSError, path: Path) -> RefnetError:
             "Give the folder to this user (chown), or run as its owner.",
         )
     if error.errno in {errno.ENOTDIR, errno.EEXIST} and (file := _file_above(path)):
+        if not file.is_file():
+            return RefnetError(f"{file} is not a folder", "Choose another folder.")
         return RefnetError(f"{file} is a file, not a folder", "Move it away, or choose another folder.")
     if error.errno in _AWAY:
         return RefnetError(f"{path} does not exist", "Check the path, and whether its disk is mounted.")
@@ -375,7 +377,7 @@ def check_closed(folder: Path, what: str, advice: str) -> None:
         mode = folder.stat().st_mode
     except OSError:
         return
-    if mode & stat.S_IWOTH:
+    if stat.S_ISDIR(mode) and mode & stat.S_IWOTH:
         raise RefnetError(
             f"{what} {folder} is writable by every user",
             f"Remove that permission (chmod o-w {shlex.quote(str(folder))}), or {advice}.",

@@ -54,7 +54,7 @@ def read(path: Path, limit: int, users: Collection[int] | None = None) -> Truste
     with _opened(path, trusted_users() if users is None else users) as handle:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise RefnetError(f"{shown(path)} is not a file", "Replace it with a regular file.", Exit.USAGE)
+            raise _not_a_file(path)
         content = b""
         while len(content) <= limit and (piece := os.read(handle, limit + 1 - len(content))):
             content += piece
@@ -107,7 +107,9 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def fault(path: Path, status: os.stat_result, users: Collection[int]) -> RefnetError | None:
-    """The error for an untrusted owner or mode of `path`; None if only `users` can change it."""
+    """The error for an untrusted owner or mode of `path`, or for a device; None if only `users` can change it."""
+    if stat.S_IFMT(status.st_mode) not in {stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK}:
+        return _not_a_file(path)  # nobody is told to change the mode of a device
     if status.st_uid not in users:
         owner = "root" if users == {0} else "root or this user"
         return RefnetError(
@@ -124,6 +126,10 @@ def fault(path: Path, status: os.stat_result, users: Collection[int]) -> RefnetE
         f"They could run programs as this user: `chmod go-w {shlex.quote(shown(path))}`.",
         Exit.USAGE,
     )
+
+
+def _not_a_file(path: Path) -> RefnetError:
+    return RefnetError(f"{shown(path)} is not a file", "Replace it with a regular file.", Exit.USAGE)
 
 
 def shown(path: Path) -> str:
