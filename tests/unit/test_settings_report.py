@@ -88,3 +88,13 @@ def test_a_wrong_setting_has_no_value(tmp_path: Path) -> None:
         "not set",
     )
     assert all(found[key].valid for key in keys() if key != "jobs")
+
+
+def test_a_flag_is_shown_as_it_is_written() -> None:
+    assert [text_of(one) for one in (True, False, None, ["a", "b"], 3)] == [
+        "true",
+        "false",
+        "not set",
+        "a, b",
+        "3",
+    ]

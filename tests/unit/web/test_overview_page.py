@@ -85,7 +85,7 @@ def test_each_source_has_its_evidence_its_figures_and_its_buttons(whole: TestCli
     assert re.search(r'<polyline points="0,2.0 600,56.0"', text)
     assert re.search(r'href="/artifacts/database/refnet_\d+_\d+\.sql\.gz"', text)
     assert 'href="/timeline?source=database"' in text
-    assert 'href="/restore?source=obsidian"' in text
+    assert 'class="button primary" href="/restore?source=obsidian"' in text
 
 
 def test_a_backup_is_started_by_a_form_that_needs_no_javascript(whole: TestClient) -> None:

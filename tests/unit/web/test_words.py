@@ -97,6 +97,12 @@ def test_every_description_of_a_setting_has_a_japanese_one(declaring: type) -> N
             "スキーマ: pg_restore が同じアーカイブから作るものと異なります",
         ),
         (
+            "on: refnet on RefNet's own server (/srv/pg) (settings file: /srv/refnet.toml)",
+            "対象: RefNet 自身のサーバー（/srv/pg）の refnet（設定ファイル: /srv/refnet.toml）",
+        ),
+        ("12.5 MiB, 2 of ann (psql)", "12.5 MiB, 2 of ann (psql)"),
+        ("Live now: 12.5 MiB, 2 of ann (psql)", "稼働中: 12.5 MiB、ann のセッション 2 個（psql）"),
+        (
             "but table public.a: 3 rows where 4 were recorded",
             "ただし テーブル public.a: 3 行あります(記録では 4 行)",
         ),
