@@ -200,7 +200,12 @@ def page_query(filters: Mapping[str, Any], sort: Sort, row: str, *, after: bool)
     where = " AND ".join((*conditions, *beyond)) or "true"
     if "words" in filters:
         phrases = [_phrase(name) for name in filters if name.startswith("phrase")]
-        parts, cut = _matching(conditions, phrases, beyond, sort)
+        if sort is Sort.RANK:
+            parts, cut = _matching_ranked(
+                [*conditions, *phrases], PHRASED if phrases else ORDERED, after=after
+            )
+        else:
+            parts, cut = _matching(conditions, phrases, beyond, sort)
     elif sort is Sort.RANK and "ids" not in filters:
         parts, cut = _ranked(where, after=after), "false"
     else:
@@ -248,6 +253,27 @@ def _matching(
         f"(SELECT count(*) > {n} FROM read_{name})" for name, n in zip(("first", "rest"), most, strict=True)
     )
     return ", ".join(parts), cut
+
+
+def _matching_ranked(later: Sequence[str], most: int, *, after: bool) -> tuple[str, str]:
+    """Return what `_matching` does for the order by rank: `first` has a rank, `rest` has none.
+
+    The ranks of an array of papers are found three times as fast as those of one paper after the other.
+    """
+    papers = "JOIN papers p USING (id)" if later else ""
+    beyond = "(m.key, m.id) < (%(key)s, %(id)s)" if after else "true"
+    where = " AND ".join((*later, beyond))
+    parts = f"""matched AS MATERIALIZED (
+        SELECT ARRAY(SELECT p.id FROM papers p WHERE {_FILTERS["words"]} LIMIT {most + 1}) AS ids
+    ), ranked AS MATERIALIZED (
+        SELECT r.paper_id AS id, -r.position AS key FROM ranks r WHERE r.paper_id = ANY ((SELECT ids FROM matched)::bigint[])
+    ), first AS MATERIALIZED (
+        SELECT m.id, m.key FROM ranked m {papers} WHERE {where}
+    ), rest AS MATERIALIZED (
+        SELECT m.id, m.key FROM (SELECT unnest(ids) AS id, -{_UNRANKED} AS key FROM matched) m {papers}
+        WHERE (SELECT count(*) FROM first) < %(limit)s AND NOT EXISTS (SELECT FROM ranked r WHERE r.id = m.id) AND {where}
+    )"""
+    return parts, f"(SELECT cardinality(ids) > {most} FROM matched)"
 
 
 def _phrase(name: str) -> str:

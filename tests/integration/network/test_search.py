@@ -10,7 +10,7 @@ import pytest
 from tests.command import Command, url_of
 from tests.integration.network.crawling import network
 
-from refnet.network.search import _WANTED, SearchText, Sort, search, words_of
+from refnet.network.search import _WANTED, SearchText, Sort, page_query, search, words_of
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
@@ -112,6 +112,43 @@ def test_the_command_finds_what_the_page_finds(server: Cluster, target: Target, 
     ]
     assert _TITLES[0] in refnet("papers", "--author", "nandu", "--sort", "year").out
     refnet("papers", "--sort", "title").fails(2, "'title' is not a sort order")
+
+
+@pytest.mark.parametrize("most", [100, 5])
+def test_by_rank_those_with_a_rank_come_first_page_by_page(
+    target: Target, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("refnet.network.search.ORDERED", most)
+    with (
+        target.connect({"search_path": "public"}) as session,
+        session.transaction(force_rollback=True),
+    ):
+        added = session.execute(
+            "INSERT INTO papers (title, year, provenance) SELECT 'Common ' || g, 2000 + g % 2, 'openalex'"
+            " FROM generate_series(1, 7) g RETURNING id"
+        )
+        ids = [one for (one,) in added.fetchall()]
+        ranks = "INSERT INTO ranks (paper_id, position, pagerank, cited_by, cites) VALUES (%s, %s, 0.1, 1, 1)"
+        session.cursor().executemany(ranks, [(ids[1], 2), (ids[4], 1), (ids[3], 3)])
+        ranked = [ids[4], ids[1], ids[3]]
+        every = [*ranked, *(one for one in reversed(ids) if one not in ranked)]
+        for filters, expected in (
+            ({}, every),
+            ({"year": 2000}, [one for one in every if ids.index(one) % 2]),
+        ):
+            values, found, last = SearchText.read("common").values() | filters, list[int](), dict[str, int]()
+            while True:
+                query = page_query(values, Sort.RANK, "NULL", after=bool(last))
+                rows = session.execute(query.encode(), {**values, "limit": 2, **last}).fetchall()
+                if not rows:
+                    break
+                found += [row[1] for row in rows]
+                last = {"key": rows[-1][0], "id": rows[-1][1]}
+                assert rows[0][3] is (most < len(ids))
+            if most > len(ids):
+                assert found == expected
+            else:
+                assert len(found) == len({*found}) > 0
 
 
 def test_among_thousands_of_papers_a_search_is_quick(target: Target) -> None:
