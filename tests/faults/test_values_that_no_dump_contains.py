@@ -52,3 +52,13 @@ def test_what_users_made_in_the_systems_schemas_is_named(refnet: Command, live: 
         "what users made in the system's schemas is not in the backup, as pg_dump leaves it out:"
         " information_schema.kept, pg_catalog.twice"
     ) in " ".join(made.out.split())
+
+
+def test_invalid_indexes_and_foreign_keys_that_are_off_are_named(refnet: Command, live: Live) -> None:
+    live.run("CREATE INDEX odd ON papers (title); ALTER TABLE summaries DISABLE TRIGGER ALL")
+    live.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'odd'::regclass")
+    made = refnet("backup", "database", "--no-prove")
+    assert made.code == 0, made.err
+    said = " ".join(made.out.split())
+    assert "invalid indexes are not in the backup: public.odd" in said
+    assert "are checked after a restore: summaries_paper_fkey of public.summaries" in said
