@@ -363,6 +363,8 @@ def test_dropping_a_kept_database_spares_the_slot_of_its_subscription(
     done = restore(library, dump, wheel)
     assert done.previous is not None
     with admin_session(library) as admin:
+        read_only = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on")
+        admin.execute(read_only.format(sql.Identifier(done.previous)))
         previous_databases.drop(admin, library, marked(library, done.previous))
         assert done.previous not in everything(library)
         slots = admin.execute("SELECT slot_name FROM pg_replication_slots").fetchall()

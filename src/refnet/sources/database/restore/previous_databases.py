@@ -337,7 +337,8 @@ def _drop_subscriptions(admin: Session, target: Target, name: str) -> None:
     if not found[0][1]:
         admin.execute(allow_connections(name, allow=True))
     # Its owner sets the settings of a database: another search_path would run the owner's code as this role.
-    with target.database(name).connect(READER_SETTINGS) as session:
+    settings = {**READER_SETTINGS, "default_transaction_read_only": "off"}
+    with target.database(name).connect(settings) as session:
         for subscription in (sql.Identifier(one) for one, _ in found):
             for change in ("DISABLE", "SET (slot_name = NONE)"):
                 session.execute(sql.SQL("ALTER SUBSCRIPTION {} ").format(subscription) + sql.SQL(change))
