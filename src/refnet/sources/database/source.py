@@ -179,14 +179,14 @@ class Database(OnServer):
 
     def _previous_databases(self) -> list[PreviousVersion]:
         """The previous databases; RefNet's own server is never started for this."""
-        if not self.own.url and embedded.status(self.settings.home).pid is None:
-            return []
-
         from refnet.sources.database.restore import previous_databases
 
         records = wiring.previous_databases(self.settings, self.name)
-        target = servers.restoring(self.settings, self.name)
-        found = previous_databases.versions(target, records.read().records, records.forget)
+        if not self.own.url and embedded.status(self.settings.home).pid is None:
+            found = previous_databases.recorded(records.read().records)
+        else:
+            target = servers.restoring(self.settings, self.name)
+            found = previous_databases.versions(target, records.read().records, records.forget)
         return [replace(one, source=self.name) for one in found]
 
     def check_request(self, request: RestoreRequest) -> None:

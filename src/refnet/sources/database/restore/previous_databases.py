@@ -20,6 +20,7 @@ from refnet.catalog.retention import PreviousVersion
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural
+from refnet.postgres.embedded import DATABASE
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.settings import SourceSettings
 from refnet.sources.database import server_errors
@@ -145,6 +146,24 @@ def versions(
             )
             for one in gone(admin, records, target.name)
         ]
+
+
+def recorded(records: Sequence[PreviousRecord]) -> list[PreviousVersion]:
+    """Previous versions on RefNet's own server while it is stopped; they stay."""
+    why = "RefNet's own server is stopped: `refnet postgres start`"
+    return [
+        PreviousVersion(
+            SourceName.DATABASE,
+            f"database {one.name}",
+            one.mark.at,
+            lambda: None,
+            why,
+            of=one.mark.of,
+            size=None,
+        )
+        for one in records
+        if one.mark.of == DATABASE
+    ]
 
 
 def _not_droppable(admin: Session, one: PreviousDatabase) -> str:
