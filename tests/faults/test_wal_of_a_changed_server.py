@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from tests.command import Run
 from tests.wal_server import SLOT, Receiving, WalServer, wal_server
 
 from refnet.core.processes import until
@@ -117,7 +118,7 @@ def test_a_clone_that_is_ahead_on_the_same_timeline_is_refused(receiving: Receiv
     server.start()
     server.sql("INSERT INTO t SELECT g, 'a clone, which wrote more' FROM generate_series(1, 500) g")
     with receiving.running() as run:
-        receiving.says(run, "sends other WAL")
+        _refuses(receiving, run, "sends other WAL")
     assert receiving.archive.read(max(receiving.archive.present())) == before
 
 
@@ -147,6 +148,18 @@ def _receive_beside_a_copy(receiving: Receiving, *more: str) -> dict[str, str]:
         receiving.server.sql("INSERT INTO t SELECT g, 'original' FROM generate_series(1, 100) g", *more)
         receiving.catch_up(run)
     return _digests(receiving)
+
+
+def _refuses(receiving: Receiving, run: Run, why: str) -> None:
+    """Wait until the receiver has refused the server three times: the first attempts move its slot."""
+    seen = set[datetime]()
+
+    def refused() -> bool:
+        found = receiving.report()
+        seen.update({found.at} if found and why in found.message else ())
+        return len(seen) > 2
+
+    receiving.until(run, refused, why)
 
 
 def _digests(receiving: Receiving) -> dict[str, str]:
@@ -182,7 +195,7 @@ def test_a_copy_that_wrote_ahead_is_refused_where_the_last_segment_was_complete(
     _change_places(server)
     server.write(4)
     with receiving.running() as run:
-        receiving.says(run, "does not continue what was received")
+        _refuses(receiving, run, "does not continue what was received")
     found = receiving.report()
     assert told
     assert found
@@ -208,7 +221,7 @@ def test_a_copy_that_wrote_ahead_is_refused_where_a_base_backup_fetched_newer_wa
     _change_places(server)
     server.write(30)
     with receiving.running() as run:
-        receiving.says(run, "sends other WAL")
+        _refuses(receiving, run, "sends other WAL")
     assert _digests(receiving) == before
     _change_places(server)
     with receiving.running() as run:

@@ -7,6 +7,7 @@ finished segment stays here too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,21 +17,19 @@ from refnet.catalog import wal
 from refnet.catalog.wal import PARTIAL
 from refnet.catalog.wal_stream import Course, course
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import explained, read_regular, replace_file, sync_folder
+from refnet.core.files import explained, read_regular, sync_folder
 from refnet.core.formatting import size as shown_size
 from refnet.postgres.session import Target
 from refnet.sources.cluster import wal_writer
-from refnet.sources.cluster.wal_archive import HISTORY, WalArchive
+from refnet.sources.cluster.wal_archive import BEFORE, HISTORY, WalArchive
 from refnet.sources.cluster.wal_index import sizes_in
 from refnet.sources.cluster.wal_server import Identified
 from refnet.store.disk import remove
 
-#: Ends the name of a copy of a .partial segment from before the stream began again.
-_BEFORE = ".before"
 #: In the name of a segment that was cut short, before the time of that.
 _SHORT = ".short-"
-#: The bytes of the header of the first page.
-_HEAD = 40
+#: The bytes of the header of the first page, and of a page.
+_HEAD, _PAGE = 40, 8 << 10
 
 
 class Newest(NamedTuple):
@@ -85,6 +84,12 @@ def repair(archive: WalArchive, now: datetime) -> Iterator[str]:
 
     A full disk cuts a .partial segment short. It may have WAL that the server has not any more.
     """
+    for aside in archive.live.glob(f"*{BEFORE}"):  # a receiver was killed
+        name = aside.name.removesuffix(BEFORE)
+        if (archive.live / name).exists():
+            remove(aside)
+        else:
+            aside.replace(archive.live / f"{name}{PARTIAL}")
     for name, length in sizes_in(archive.live).items():
         segment = name.removesuffix(PARTIAL)
         right = {archive.segment_size, 0} if name != segment else {archive.segment_size}
@@ -115,8 +120,10 @@ class Known:
 
     #: Finished segments that are in the archive.
     added: set[str] = field(default_factory=set)
-    #: A copy of the .partial segment from before, and where WAL in it ended.
+    #: The .partial segment from before, set aside, and where WAL in it ended.
     before: tuple[Path, int] | None = None
+    #: Its new bytes differed the last time; they may have been half written.
+    differed: bool = False
     #: Where the stream began; None: what came was found to continue what was there.
     began: int | None = 0
     #: That of the newest segment: a server can be promoted while it sends.
@@ -124,37 +131,45 @@ class Known:
     #: The segment from which on the server sent other WAL than before; "": none.
     other: str = ""
 
-    def keep_copy(self, archive: WalArchive, have: Newest | None) -> None:
-        """Copy the .partial segment, which pg_receivewal writes again from its first byte, unless a copy is left.
+    def set_aside(self, archive: WalArchive, have: Newest | None) -> None:
+        """Set the .partial segment aside, which pg_receivewal begins again: so its new bytes are the server's.
 
         have: the newest WAL of the live folder.
         """
-        found, self.began = archive.in_live(), have.begins if have else 0
-        name = max(found, default="")
-        is_partial = bool(name) and found[name].name != name
-        for other in archive.live.glob(f"*{_BEFORE}"):
-            if not is_partial or other.name != f"{name}{_BEFORE}":
-                remove(other)
-        if not is_partial or have is None or have.received <= have.begins:
+        self.began = have.begins if have else 0
+        if have is None or have.received <= have.begins:
             return
-        copy = archive.live / f"{name}{_BEFORE}"
-        with explained(copy):
-            if not copy.exists():
-                replace_file(copy, read_regular(found[name], archive.segment_size))
-        self.before = (copy, have.received)
+        name = wal.segment_of(have.begins, have.timeline, archive.segment_size)
+        aside, partial = archive.live / f"{name}{BEFORE}", archive.live / f"{name}{PARTIAL}"
+        with explained(partial):
+            partial.rename(aside)
+            partial.touch(0o600)  # pg_receivewal begins with the segment of this name
+        self.before = (aside, have.received)
 
-    def compare(self, archive: WalArchive, received: int) -> None:
-        """RefnetError (DAMAGED) if the server sends other bytes than before; `received`: where they end now."""
-        if self.before is None or received < self.before[1]:
+    def compare(self, archive: WalArchive) -> None:
+        """RefnetError (DAMAGED) if the server sends other bytes than before."""
+        if self.before is None:
             return
-        (copy, end), name = self.before, self.before[0].name.removesuffix(_BEFORE)
-        if (now := archive.in_live().get(name)) is None:  # it is just being renamed
-            return
-        if not _same(archive, copy, now, end):
+        (aside, end), name = self.before, self.before[0].name.removesuffix(BEFORE)
+        count, whole = (end - 1) % archive.segment_size + 1, archive.live / name
+        now = whole if whole.exists() else archive.live / f"{name}{PARTIAL}"
+        try:
+            with explained(now):
+                kept, new = (read_regular(one, archive.segment_size) for one in (aside, now))
+        except RefnetError:
+            if now.exists():
+                raise
+            return  # it is just being renamed
+        if now != whole and not any(new[(count - 1) // _PAGE * _PAGE : count]):
+            return  # the end has not come yet
+        if kept[:count] == new[:count]:
+            remove(aside)
+            self.before = self.began = None
+        elif now != whole and not self.differed:
+            self.differed = True
+        else:
             self.other = name
             raise _other_bytes(name)
-        remove(copy)
-        self.before = self.began = None
 
     def continues(self, archive: WalArchive) -> bool:
         """Whether what came continues what was there, as far as is known; RefnetError (DAMAGED) if it does not.
@@ -175,16 +190,17 @@ class Known:
         return self.began is None
 
     def put_back(self, archive: WalArchive) -> None:
-        """After pg_receivewal has ended: remove what another server sent, and restore the bytes from before."""
-        if not self.other:
-            return
-        for one in sizes_in(archive.live):
+        """After pg_receivewal has ended: remove what another server sent, and put back what was set aside."""
+        with suppress(RefnetError):
+            self.compare(archive)
+        for one in sizes_in(archive.live) if self.other else ():
             segment = one.removesuffix(PARTIAL)
             if wal.is_segment(segment, archive.segment_size) and segment >= self.other:
                 remove(archive.live / one)
         if self.before:
-            with explained(self.before[0]):
-                self.before[0].replace(archive.live / f"{self.other}{PARTIAL}")
+            aside = self.before[0]
+            with explained(aside):
+                aside.replace(archive.live / f"{aside.name.removesuffix(BEFORE)}{PARTIAL}")
 
 
 def _same(archive: WalArchive, one: Path, other: Path, end: int) -> bool:

@@ -164,8 +164,6 @@ class _Stream:
         self._ahead = 0.0
         #: Where WAL on this disk ended before: the server hears it only when it was sent again.
         self._floor = 0
-        #: What is received continues what was there, as far as is known.
-        self._continues = True
 
     def receive(self) -> None:
         """Receive until the stream ends, or the receiver stops; RefnetError with the reason."""
@@ -191,7 +189,7 @@ class _Stream:
             if have:
                 self._receiver.say(f"the slot {self._slot} was gone; it was made again")
         there = live_folder.newest(self._archive, streamed=True)
-        self._known.keep_copy(self._archive, there)
+        self._known.set_aside(self._archive, there)
         self._floor = there.received if there and there.timeline == self._who.timeline else 0
 
     def _begin_again(self, session: Session, now: Position, how: Course) -> None:
@@ -244,22 +242,21 @@ class _Stream:
         """Collect and report, until the stream ends or the receiver stops."""
         while not self._receiver.stop.is_set():
             now = wal_server.position(session, self._slot, self._target)
+            trouble = self._collect()
+            if self._known.began is not None:  # the slot may say what another stream has received
+                now = now._replace(received=min(now.received or 0, self._floor))
             self._covered(now)
-            trouble = self._collect(now.received or 0)
-            if self._continues:  # else it is not said that this WAL is here
-                self._report(now, trouble)
+            self._report(now, trouble)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(PERIOD)
                 return
 
-    def _collect(self, received: int) -> RefnetError | None:
-        """Put what is finished into the archive; `received`: where WAL on this disk ends. Return why that failed: the stream goes on meanwhile."""
+    def _collect(self) -> RefnetError | None:
+        """Put what is finished into the archive. Return why that failed: the stream goes on meanwhile."""
         try:
-            self._known.compare(self._archive, received)
-            if self._known.before is None:
-                self._continues = self._known.continues(self._archive)
-                if self._continues:
-                    live_folder.collect(self._archive, self._known)
+            self._known.compare(self._archive)
+            if self._known.before is None and self._known.continues(self._archive):
+                live_folder.collect(self._archive, self._known)
         except RefnetError as error:
             if error.code is Exit.DAMAGED:
                 raise

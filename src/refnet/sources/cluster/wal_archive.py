@@ -61,6 +61,8 @@ _LONGEST_FACTS = 4 << 10
 #: A page of WAL, in bytes, unless the server was built otherwise: one that was written is not all zeros.
 _PAGE = 8 << 10
 _TIMELINE = re.compile(r"[0-9A-F]{8}", re.ASCII)
+#: Ends the name of a .partial segment that is set aside until its bytes have come again.
+BEFORE = ".before"
 #: The name of the history of a timeline.
 HISTORY = re.compile(r"([0-9A-F]{8})\.history", re.ASCII)
 
@@ -191,8 +193,8 @@ class WalArchive:
     def in_live(self) -> dict[str, Path]:
         """Segments in the folder of pg_receivewal by name, the last one maybe .partial."""
         size, found = self.server.segment_bytes, dict[str, Path]()
-        for name, length in sorted(sizes_in(self.live).items()):
-            segment = name.removesuffix(PARTIAL)
+        for name, length in sorted(sizes_in(self.live).items()):  # finished, set aside, .partial
+            segment = name.removesuffix(PARTIAL).removesuffix(BEFORE)
             if wal.is_segment(segment, size) and length == size:
                 found.setdefault(segment, self.live / name)
         return found
