@@ -7,6 +7,7 @@ that it connects to is left out: every way has the same. Sampling slows a run a 
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import shutil
@@ -24,6 +25,9 @@ _SELDOM = 10
 #: The server, and the program that starts it without network.
 _SERVER = frozenset({"postgres", "unshare"})
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108
+_C = ctypes.CDLL(None)
+#: kcmp has no function in the C library; its number, by machine.
+_KCMP, _KCMP_VM = {"x86_64": 312, "aarch64": 272}, 1
 
 
 class FailedError(Exception):
@@ -136,17 +140,26 @@ def _sampled(roots: Sequence[int], wanted: bool) -> Iterator[list[int]]:
 
 
 def _tree(roots: Sequence[int]) -> Iterator[tuple[int, bool]]:
-    """Yield the processes in the trees of `roots`, and whether each belongs to a server."""
+    """Yield the processes in the trees of `roots`, and whether each belongs to a server.
+
+    One that was made by vfork is its parent's memory until it runs a program: it is left out.
+    """
     waiting = [(pid, False) for pid in roots]
     while waiting:
         pid, of_server = waiting.pop()
         try:
             of_server |= Path(f"/proc/{pid}/comm").read_text().strip() in _SERVER
             for task in Path(f"/proc/{pid}/task").iterdir():
-                waiting += ((int(child), of_server) for child in (task / "children").read_text().split())
+                children = map(int, (task / "children").read_text().split())
+                waiting += ((child, of_server) for child in children if not _shares_memory(child, pid))
         except OSError:
             continue  # it has just ended
         yield pid, of_server
+
+
+def _shares_memory(one: int, other: int) -> bool:
+    """Whether two processes have the same memory, not two copies of it (kcmp(2))."""
+    return bool(_C.syscall(_KCMP[os.uname().machine], one, other, _KCMP_VM, 0, 0) == 0)
 
 
 def _in_memory() -> int:

@@ -53,6 +53,20 @@ def test_memory_that_a_fork_shares_counts_once(tmp_path: Path) -> None:
     assert 80 * MB < run.peak < 130 * MB
 
 
+def test_a_child_that_runs_no_program_yet_counts_once(tmp_path: Path) -> None:
+    """subprocess makes its child by vfork; here it looks for its program in very many folders."""
+    code = """
+import resource, subprocess
+try:
+    subprocess.run(["none"], env={"PATH": ":".join(["/usr/.." * 500] * 10_000)})
+except FileNotFoundError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    run = pipeline([python(code)], os.environ, tmp_path, sample=True)
+    assert run.peak is not None
+    assert 80 * MB < run.peak <= int(run.stdout) * 1024
+
+
 def test_a_server_that_a_command_starts_is_counted_beside_it(tmp_path: Path) -> None:
     (tmp_path / "postgres").symlink_to(sys.executable)
     held = f"held = b'x' * {80 * MB}; import time; time.sleep(0.6)"
