@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from starlette.testclient import TestClient
@@ -307,6 +308,30 @@ def test_an_old_overview_is_not_shown_while_the_next_is_made(
         slow.go.set()
         assert (await made.latest()).overview.now == NOW + timedelta(hours=1)
         assert (await made.latest()).overview.now == NOW + timedelta(hours=2)
+
+    asyncio.run(act())
+
+
+def test_the_age_of_an_overview_counts_from_the_beginning_of_its_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    fake = SimpleNamespace(monotonic=lambda: clock[0], thread_time=lambda: 0.0)
+    monkeypatch.setattr(shared_facts, "time", fake)
+
+    async def act() -> None:
+        made, slow = Overviews(settings_of(tmp_path)), _Slow()
+
+        def look() -> Overview:
+            clock[0] += 3  # as a database that does not answer makes it
+            return slow()
+
+        slow.go.set()
+        made._look = look
+        first = await made.latest()
+        assert (clock[0], await made.latest() is first, slow.count) == (103.0, True, 1)
+        clock[0] = 100.0 + shared_facts.OLDEST
+        assert await made.latest() is not first
 
     asyncio.run(act())
 
