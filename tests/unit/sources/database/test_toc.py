@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from refnet.sources.database.artifact.index import Table
+from refnet.sources.database.dump.pgdump import TIMEOUT_17, for_server
 from refnet.sources.database.restore import schema_archive
 
 LISTING = """;
@@ -63,3 +64,11 @@ def test_a_line_that_pg_restore_does_not_write_is_no_entry() -> None:
         "1;2 3 TABLE",
     ]
     assert schema_archive.parse("\n".join(lines)) == ()
+
+
+def test_only_the_head_of_a_text_is_adapted_to_an_older_server():
+    head = b"SET lock_timeout = 0;\n%bSELECT pg_catalog.set_config('search_path', '', false);\n"
+    body = b"CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN\nSET transaction_timeout = 0;\nEND $$;\n"
+    assert for_server(16, head % TIMEOUT_17 + body) == head % b"" + body
+    assert for_server(16, head % b"" + body) == head % b"" + body
+    assert for_server(17, head % TIMEOUT_17 + body) == head % TIMEOUT_17 + body

@@ -34,6 +34,8 @@ LOCK_WAIT = "2s"
 SCHEMA_SECONDS = 3600.0
 #: Written by programs of 17 and newer at the head of every text; refused by servers before 17.
 TIMEOUT_17 = b"SET transaction_timeout = 0;\n"
+#: Ends the head.
+_AFTER_HEAD = b"SELECT pg_catalog.set_config('search_path', "
 
 
 class PgDump:
@@ -178,7 +180,8 @@ WHERE NOT l.granted AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLoc
 
 def for_server(major: int, text: bytes) -> bytes:
     """Output of a program of any major version, adapted to a server of `major`."""
-    return text if major >= 17 else text.replace(TIMEOUT_17, b"", 1)
+    head, end, rest = text.partition(_AFTER_HEAD)  # the body of a function may contain such a line
+    return text if major >= 17 else head.replace(TIMEOUT_17, b"", 1) + end + rest
 
 
 #: How pg_dump writes that lz4 compresses a column's values: a statement of its own, on a line of its own.
