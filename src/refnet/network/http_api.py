@@ -12,7 +12,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -117,8 +117,7 @@ class _RetryError(Exception):
 class Connection:
     """The connection of a client, which is kept between requests."""
 
-    def __init__(self) -> None:
-        self._stream: Any = None
+    _stream: Any = None
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Remember the stream of a connection; httpx calls it as the extension `trace` of a request."""
@@ -255,11 +254,8 @@ class Api:
                 full = httpx.URL(url).copy_merge_params({**params, **self.server.params})
                 trace = {"trace": self._connection.trace}
                 request = self._client.build_request(method, full, json=content, extensions=trace)
-                response = self._client.send(request, stream=True)
-                try:
+                with closing(self._client.send(request, stream=True)) as response:
                     return self._read(response)
-                finally:
-                    response.close()
             except httpx.TransportError as error:
                 late = f"did not finish its response within {_PATIENCE:.0f} s"
                 raise _RetryError(
@@ -274,8 +270,7 @@ class Api:
     def _read(self, response: httpx.Response) -> tuple[str | None, Any]:
         status, headers = response.status_code, response.headers
         if status == 200:
-            body = read_body(headers, response.iter_raw())
-            return None, _parsed(headers, body)
+            return None, _parsed(headers, read_body(headers, response.iter_raw()))
         said = _said(response)  # an unread body would end the connection
         if status == 404:
             return None, None

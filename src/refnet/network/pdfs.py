@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -252,11 +253,8 @@ class PdfClient:
         )
         with self._connection.bounded(limits.time) as is_late:
             try:
-                response = self._client.send(request, stream=True)
-                try:
+                with closing(self._client.send(request, stream=True)) as response:
                     return self._read(url, response, write)
-                finally:
-                    response.close()
             except (httpx.TransportError, NoPdfError) as error:
                 if is_late.is_set():
                     raise NoPdfError(url, f"did not finish its response within {limits.time:.0f} s") from None
