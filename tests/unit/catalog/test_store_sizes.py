@@ -40,7 +40,7 @@ def test_a_first_copy_shares_nothing_and_takes_what_it_added() -> None:
 
 def test_a_second_night_adds_its_own_pieces_alone() -> None:
     copies = [_copy(shared(1)), _night(2, last=7)]
-    [found] = sizes(reversed(copies)).values()
+    [found] = sizes(copies[::-1]).values()
     assert (found.copies, found.plain) == (2, 2 * LOCAL.size)
     assert found.newest == 7 + ADDED + MANIFEST
     assert found.stored == LOCAL.size + 3 * ADDED + MANIFEST + found.newest
