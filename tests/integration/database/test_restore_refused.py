@@ -46,8 +46,10 @@ def test_a_failed_load_leaves_the_live_database_and_no_copy(
     """The classic: a function that finds its table by a search_path which a restore does not set."""
     target = make_database("""
         CREATE TABLE known (name text); INSERT INTO known VALUES ('a');
-        CREATE FUNCTION is_known(text) RETURNS bool LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM known WHERE name = $1)';
-        CREATE TABLE papers (name text CHECK (is_known(name))); INSERT INTO papers VALUES ('a');""")
+        CREATE FUNCTION known(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+            'BEGIN RETURN (SELECT name FROM known WHERE name = $1); END';
+        CREATE TABLE papers (name text, known text GENERATED ALWAYS AS (known(name)) STORED);
+        INSERT INTO papers VALUES ('a');""")
     dump = held(artifact_of(target, wheel))
     with pytest.raises(RefnetError, match='relation "known" does not exist'):
         restore(target, dump, wheel)
