@@ -78,7 +78,7 @@ class Cutting:
             while True:
                 while not ended and have - at < room:
                     read, left = ahead.result(), have - at
-                    spare[room - left : room] = memoryview(buffer)[at:have]
+                    memoryview(spare)[room - left : room] = memoryview(buffer)[at:have]
                     buffer, spare = spare, buffer
                     at, have, ended = room - left, room + read, read < _BUFFER
                     if not ended:
