@@ -199,14 +199,15 @@ _NOT_LOADED = "22023"
 def _runs(step: Step, items: Sequence[Item]) -> Iterator[tuple[Step, list[Item]]]:
     """Separate `items` for parallel processes, which garble each other's errors: an error of others than leaves ends them.
 
-    Triggers come one by one: one in a partition may need that of a table further up, which its entry does not say. Event
-    triggers come last, so that none fires.
+    Triggers come one by one: one in a partition may need that of a table further up, which its entry does not say. So do
+    indexes of partitions: of two that are attached at once, neither sees that all are there, and the index above stays
+    invalid. Event triggers come last, so that none fires.
     """
     for is_last in (False, True):
         some = [item for item in items if item.is_of_event_trigger is is_last]
         firm = [item for item in some if not item.may_fail]
-        yield step, [item for item in firm if not item.is_trigger]
-        yield replace(step, jobs=1), [item for item in firm if item.is_trigger]
+        yield step, [item for item in firm if not item.is_in_turn]
+        yield replace(step, jobs=1), [item for item in firm if item.is_in_turn]
         yield step, [item for item in some if item.may_fail]
 
 

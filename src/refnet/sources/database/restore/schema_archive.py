@@ -187,8 +187,9 @@ class Item:
         return self.catalog == _CONSTRAINT and self.what.startswith("FK CONSTRAINT ")
 
     @property
-    def is_trigger(self) -> bool:
-        return self.what.startswith("TRIGGER ")
+    def is_in_turn(self) -> bool:
+        """Whether it is a trigger, or attaches an index of a partition."""
+        return self.what.startswith(("TRIGGER ", "INDEX ATTACH "))
 
     @property
     def is_leaf(self) -> bool:
