@@ -103,10 +103,7 @@ class PgDump:
 
     def entries(self) -> str:
         """Return the archive's table of contents, as `pg_restore -l` prints it."""
-        tool = self.binaries.tool("pg_restore")
-        listed = run([tool, "-l", self.archive], SCHEMA_SECONDS, capture_output=True)
-        listed.check_returncode()
-        return str(listed.stdout, errors="replace")
+        return _read(self.binaries, self.archive, "-l").decode(errors="replace")
 
     @contextlib.contextmanager
     def data(
@@ -201,17 +198,20 @@ def without_lz4(text: bytes) -> bytes:
 
 def schema_text(binaries: Binaries, archive: Path, section: str, key: str) -> bytes:
     r"""Return the SQL of one section of a schema archive, without its `\restrict` pair (of the key `key`)."""
-    tool = binaries.tool("pg_restore")
-    command: list[str | Path] = [tool, f"--section={section}", f"--restrict-key={key}", "--file=-", archive]
-    ran = run(command, SCHEMA_SECONDS, capture_output=True)
+    text = _read(binaries, archive, f"--section={section}", f"--restrict-key={key}", "--file=-")
+    pair = (b"\\restrict " + key.encode() + b"\n", b"\\unrestrict " + key.encode() + b"\n")
+    return text.replace(pair[0], b"", 1)[::-1].replace(pair[1][::-1], b"", 1)[::-1]
+
+
+def _read(binaries: Binaries, archive: Path, *options: str) -> bytes:
+    """Return what pg_restore prints about a schema archive. RefnetError if it cannot read it."""
+    ran = run([binaries.tool("pg_restore"), *options, archive], SCHEMA_SECONDS, capture_output=True)
     if ran.returncode:
         raise RefnetError(
             f"pg_restore cannot read the schema's archive: {ran.stderr.decode(errors='replace').strip()}",
             f"Check the free space in {tempfile.gettempdir()}, and install the client programs of the server's major version.",
         )
-    text = bytes(ran.stdout)
-    pair = (b"\\restrict " + key.encode() + b"\n", b"\\unrestrict " + key.encode() + b"\n")
-    return text.replace(pair[0], b"", 1)[::-1].replace(pair[1][::-1], b"", 1)[::-1]
+    return bytes(ran.stdout)
 
 
 #: What the server says of such a row.
