@@ -285,6 +285,14 @@ def test_a_generated_column_whose_function_does_not_find_its_names_is_no_damage(
     refnet("restore", "database", "--force").fails(1, "found(integer) does not exist", "need their schemas")
 
 
+def test_a_table_that_no_query_can_read_fails_the_backup_in_two_lines(refnet: Command, live: Live) -> None:
+    live.run(f"{LOST} CREATE INDEX odd ON few ((v + finds(1)))")
+    live.run(
+        "CREATE OR REPLACE FUNCTION finds(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN i / 0; END'"
+    )
+    refnet("backup", "database", "--no-prove").fails(1, "counting the rows", "division by zero")
+
+
 def test_roles_that_only_values_name_are_no_damage(refnet: Command, live: Live) -> None:
     live.run(
         "CREATE ROLE one; CREATE ROLE other; CREATE TABLE acls (a aclitem[], r regrole);"

@@ -41,6 +41,8 @@ _FEW = 100_000
 
 @dataclass(frozen=True)
 class Shown:
+    """One artifact in full."""
+
     chosen: OpenArtifact
     manifest: Manifest
     #: Name, rows and bytes of each table, of an artifact of the database.

@@ -210,7 +210,7 @@ class _RecoveryRun:
             ) from error
 
     def _restore(self, source: SourceName) -> list[str]:
-        """Restore one source, unless an error of it stops no other; return what was done."""
+        """Restore one source; return what was done, or the error if it stops no other source."""
         entry = self.plan.entries.get(source)
         if entry is None:
             why = self.plan.absent.get(source)

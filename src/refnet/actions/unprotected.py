@@ -14,7 +14,7 @@ from refnet.catalog.source_name import LOCAL, STANDARD, SourceName
 from refnet.core import trust
 from refnet.core.clock import Clock
 from refnet.core.errors import RefnetError
-from refnet.core.files import OPEN_FOLDER, explained, names_in, opened
+from refnet.core.files import OPEN_FOLDER, explained, names_in, opened, resolved
 from refnet.settings import LARGEST, Settings
 from refnet.settings.sources import matcher, server_of
 from refnet.sources import source_of
@@ -142,9 +142,8 @@ def unprotected_vault(settings: Settings) -> str:
     """Return why no source contains the vault of `refnet notes`; "" if one does."""
     if settings.defaults_to(SourceName.OBSIDIAN):
         return ""
-    vault = Path(os.path.realpath(settings.vault_dir))
-    paths = (os.path.realpath(one.path) for one in settings.sources.values() if one.path)
-    if any(vault.is_relative_to(path) for path in paths):
+    vault = resolved(settings.vault_dir)
+    if any(vault.is_relative_to(resolved(one.path)) for one in settings.sources.values() if one.path):
         return ""
     return (
         "vault_dir is none" if SourceName.OBSIDIAN in settings.left_out else "the settings name other sources"
@@ -168,7 +167,7 @@ def _settings_file(settings: Settings, what: str) -> Iterator[CheckLine]:
 def _in_config(settings: Settings, file: Path) -> bool:
     """Whether the source config contains the settings file."""
     folder = settings.config_dir
-    if folder is None or os.path.realpath(file.parent) != os.path.realpath(folder):
+    if folder is None or resolved(file.parent) != resolved(folder):
         return False
     return file.name in listed_names(parse_entries(settings.config_entries))
 

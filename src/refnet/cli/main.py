@@ -198,9 +198,8 @@ def _root(
 @interruptible()
 def run() -> None:
     """Run the command line; end with a documented exit code, never with a traceback for a user's error."""
-    os.umask(
-        (os.umask(0o077) | 0o022) & 0o077
-    )  # later runs refuse what others can write, and need what is theirs
+    # Later runs refuse what others can write. The owner keeps all rights, whatever the umask was.
+    os.umask((os.umask(0o077) | 0o022) & 0o077)
     try:
         _check_current_folder()
         arguments = _without_config(_without_keys(sys.argv[1:]))

@@ -44,8 +44,8 @@ class ConnectError(RefnetError):
         return self.sqlstate == NO_SUCH_DATABASE
 
     @property
-    def in_general(self) -> bool:
-        """Whether the server's reason is not known."""
+    def is_unexplained(self) -> bool:
+        """Whether the text of the server is not one of those that are known here."""
         return self.sqlstate in {None, _UNKNOWN}
 
 

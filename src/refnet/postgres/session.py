@@ -247,7 +247,7 @@ class Target:
         named = "" if self.own else self.named
         told = partial(explain, address=self.address, database=self.name, user=self.user, named=named)
         found = told(error)
-        if found.in_general and not str(error).isascii() and self._is_missing():
+        if found.is_unexplained and not str(error).isascii() and self._is_missing():
             return told(psycopg.OperationalError("no such database"))
         return found
 

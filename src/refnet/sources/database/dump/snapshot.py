@@ -169,7 +169,7 @@ class OpenSnapshot:
             with self.control.transaction():
                 name = self.codec.quoted(relation.schema, relation.name)
                 self.control.execute(b"EXPLAIN SELECT FROM ONLY " + name)
-        except psycopg.ProgrammingError:
+        except (psycopg.ProgrammingError, psycopg.DataError):
             return False
         return True
 

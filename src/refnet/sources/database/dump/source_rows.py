@@ -42,13 +42,13 @@ _GENERATED = """
 SELECT attrelid::int8, attname::text FROM pg_attribute
 WHERE attrelid = ANY (%s::oid[]) AND attnum > 0 AND NOT attisdropped AND attgenerated = 's' ORDER BY attrelid, attnum
 """
-#: A refresh locks a materialized view exclusively.
-#: Names of the server's own come first. The other statement undoes it.
+#: The search path that the database gives its sessions, after the server's own names; and none again.
 _OWN_PATH = """
 SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', nullif(reset_val, '')), true)
 FROM pg_settings WHERE name = 'search_path'
 """
 _NO_PATH = "SELECT set_config('search_path', '', true)"
+#: A refresh locks a materialized view exclusively.
 _SHORT_WAIT = "SET LOCAL lock_timeout = '2s'"
 #: A row is too long as one text (which of the two depends on where it becomes too long), or a type has no hash.
 _NOT_DIGESTED = (

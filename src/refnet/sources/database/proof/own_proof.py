@@ -40,8 +40,8 @@ from refnet.sources.database.server_errors import Cause, ServerError
 from refnet.sources.database.workers import Checks, Programs, Task, Workers, run_checks
 
 _DATABASE = "proof"
-#: So many roles that only values name (of the types regrole and aclitem) are created, each for another attempt.
-_NAMED_ROLES = 10
+#: The most attempts to load: after each, a role is created that only a value names (regrole, aclitem).
+_ATTEMPTS = 10
 #: Every index of a large database is read; code of an index must not run for ever.
 _AMCHECK = {"statement_timeout": f"{24 * 3_600_000}"}
 
@@ -140,7 +140,7 @@ class Prover:
 
     def _load(self, target: Target, logins: Logins) -> bool:
         again = partial(renew, logins, _DATABASE, self._reader.index)
-        left = _NAMED_ROLES
+        left = _ATTEMPTS
         while True:
             try:
                 self._left_out = load(self._reader, target, self._workers, How(logins, self._rows), again)

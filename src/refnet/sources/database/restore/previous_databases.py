@@ -262,11 +262,13 @@ def oid_of(admin: Session, name: str) -> int:
     """The oid of the database `name`; RefnetError if it no longer exists."""
     row = admin.execute("SELECT oid::int8 FROM pg_database WHERE datname = %s", (name,)).fetchone()
     if row is None:
-        raise RefnetError(
-            f"the database {name} is gone",
-            "It was dropped or renamed meanwhile: `psql -l` lists the databases. Rename it back, then retry.",
-        )
+        raise _vanished(name)
     return int(row[0])
+
+
+def _vanished(name: str) -> RefnetError:
+    hint = "It was dropped or renamed meanwhile: `psql -l` lists the databases. Rename it back, then retry."
+    return RefnetError(f"the database {name} is gone", hint)
 
 
 def record_of(admin: Session, live: str, name: str, successor: int, mark: DatabaseMark) -> PreviousRecord:
@@ -277,10 +279,7 @@ def record_of(admin: Session, live: str, name: str, successor: int, mark: Databa
         (live,),
     ).fetchone()
     if row is None:
-        raise RefnetError(
-            f"the database {live} is gone",
-            "It was dropped or renamed meanwhile: `psql -l` lists the databases. Rename it back, then retry.",
-        )
+        raise _vanished(live)
     oid, owner, snapshot, comment, limit, template = row
     own = replace(mark, snapshot=snapshot, comment=own_comment(comment), limit=limit, template=template)
     return PreviousRecord(system_identifier(admin), name, oid, owner, successor, own)
