@@ -76,9 +76,9 @@ def trying(target: Target, role: str, pattern: str) -> Iterator[dict[str, int]]:
 
 
 def state(library: Target) -> dict[str, object]:
-    """Its state, with the grants in alphabetical order: theirs may be another one after a restore."""
+    """Return the state of `library` with its grants sorted: a restore may change their order."""
     found = live_state(library)
-    return {**found, "acl": sorted(map(str, found["acl"] or ()))}
+    return {**found, "acl": found["acl"] and sorted(map(str, found["acl"]))}
 
 
 @pytest.mark.parametrize("granted", [False, True], ids=["public", "granted by name"])

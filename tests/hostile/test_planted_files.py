@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from refnet.catalog.run import Run, RunKind
 from refnet.core.errors import RefnetError
 from refnet.core.files import make_folder
 from refnet.demo.stage import MARK, stage
@@ -69,14 +70,17 @@ def test_the_journal_of_a_recovery_is_written_through_no_link(tmp_path, victim, 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "folder", "not UTF-8", "endless"])
 def test_a_journal_of_a_recovery_that_cannot_be_read_is_none(tmp_path, victim, kind):
+    victim.write_text(Journal(NOW, {}, (), ()).to_json())
     plant(path := tmp_path / "home" / "recovery.json", kind, victim)
     assert read_journal(path, NOW) is None
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "folder", "not UTF-8", "endless"])
 def test_the_file_of_an_active_run_that_cannot_be_read_is_no_run(tmp_path, victim, kind):
+    victim.write_text(Run("a", RunKind.PRUNE, "", NOW).to_json())
     plant(tmp_path / "runs" / "a.running", kind, victim)
-    assert RunJournal(tmp_path / "runs").history().runs == ()
+    history = RunJournal(tmp_path / "runs").history()
+    assert (history.runs, history.at_work) == ((), ())
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,7 @@ class StoreState:
         return first_copies(self.copies)
 
     def locked_until(self, copy: Copy, lock: timedelta) -> datetime:
-        """When the first of the locks of the objects of `copy` ends, of which it needs each.
+        """When `copy` can first be damaged: the earliest end of the locks of its objects.
 
         That of a piece counts from the first copy here that names it, unless this machine has extended it.
         """

@@ -166,11 +166,14 @@ def gaps(wanted: Iterable[str], there: Collection[str], cut: Collection[str] = (
 
     cut: those of `there` without their end, which nothing can follow: such a one may only be the last.
     """
-    names, missing = list(wanted), list[str]()
-    for name in names:
-        if name not in there or (name in cut and name != names[-1]):
+    missing, ends = list[str](), ""
+    for name in wanted:
+        if ends:  # another one follows
+            missing.append(ends)
+        ends = name if name in cut else ""
+        if name not in there:
             missing.append(name)
-        elif missing:
+        elif missing and not ends:
             yield Gap(missing[0], missing[-1], len(missing))
             missing.clear()
     if missing:

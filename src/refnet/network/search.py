@@ -258,7 +258,8 @@ def _matching(
 def _matching_ranked(later: Sequence[str], most: int, *, after: bool) -> tuple[str, str]:
     """Return what `_matching` does for the order by rank: `first` has a rank, `rest` has none.
 
-    The ranks of an array of papers are found three times as fast as those of one paper after the other.
+    The ranks of an array of papers are found three times as fast as those of one paper after the other. Only the first
+    `most` matches are ordered, on each page the same.
     """
     papers = "JOIN papers p USING (id)" if later else ""
     beyond = "(m.key, m.id) < (%(key)s, %(id)s)" if after else "true"

@@ -133,7 +133,7 @@ def unmounted_in(folder: Path, fstab: Path = FSTAB) -> list[Path]:
     if not MOUNTED.exists():
         return []
     mounted, within = {*_mount_points(MOUNTED, 4)}, resolved(folder)
-    named = _mount_points(fstab, 1, unless="noauto")
+    named = _mount_points(fstab, 1, at_boot=True)
     return sorted({one for one in named if within in one.parents} - mounted)
 
 
@@ -143,10 +143,10 @@ def _above(root: Path, table: Path, column: int) -> Path | None:
     return max(there, key=lambda point: len(point.parts), default=None)
 
 
-def _mount_points(table: Path, column: int, unless: str = "") -> Iterator[Path]:
+def _mount_points(table: Path, column: int, *, at_boot: bool = False) -> Iterator[Path]:
     """Yield the folders in a column of `table`, except the root; none if it cannot be read.
 
-    unless: leave out lines of fstab with this option.
+    at_boot: only lines of fstab that are mounted at boot.
     """
     try:
         text = read_regular(table, _LARGEST_TABLE).decode(errors="surrogateescape")
@@ -156,7 +156,7 @@ def _mount_points(table: Path, column: int, unless: str = "") -> Iterator[Path]:
         fields = line.split()
         if len(fields) > column and not fields[0].startswith("#") and fields[column].startswith("/"):
             point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8) % 256), fields[column])
-            left_out = unless in fields[3].split(",") if unless and len(fields) > 3 else False
+            left_out = at_boot and "noauto" in "".join(fields[3:4]).split(",")
             if point != "/" and "\0" not in point and not left_out:
                 yield resolved(Path(point))
 

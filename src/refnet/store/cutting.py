@@ -51,7 +51,7 @@ class Cutting:
         return hmac.digest(self.key, data, "sha256")[:_HASH]
 
     def seal(self, record: bytes) -> bytes:
-        """Keyed hash of a record of this machine, 16 bytes: only who has the key can write one. It is the hash of no block."""
+        """Keyed hash of a record of this machine, 16 bytes: nobody without the key can make one. It never equals `hash`."""
         return hmac.digest(hmac.digest(self.key, b"records", "sha256"), record, "sha256")[:_HASH]
 
     def blocks(

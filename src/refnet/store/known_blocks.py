@@ -1,9 +1,9 @@
 """The blocks of the newest copy of a source: which range of which piece has a block's bytes.
 
 In REFNET_HOME/remote/NAME/blocks, one file for each source. Without it, or if it is damaged, a copy shares only whole
-pieces. It is sealed by a keyed hash: nothing else would show that another program wrote other places, until a copy is read
-with the recovery key. In the file `cuts` beside it are the lengths of the blocks of each piece: what its name says can be compared with its
-plaintext only by them.
+pieces. It ends with a keyed hash, so places that another program wrote are refused: otherwise only who reads a copy with the
+recovery key would find them. In the file `cuts` beside it are the lengths of the blocks of each piece: what its name says can be
+compared with its plaintext only by them.
 """
 
 from __future__ import annotations

@@ -191,9 +191,9 @@ def send(store: RemoteStore, encrypter: Encrypter, found: SettingsCopy, listed: 
 
 
 def _after(name: str, now: datetime) -> datetime:
-    """Return a second after that of the object `name`, so that of two in one second the later one is the newest; else `now`.
+    """Return the time for the name of a new object: `now`, or a second after the last object `name` if that is not earlier.
 
-    A name that is much later than `now` is of a wrong clock, and stays behind it.
+    A last name that is much later than `now` is of a wrong clock, and ignored.
     """
     match = _OBJECT_NAME.fullmatch(name)
     last = datetime.strptime(match["time"], _TIME).replace(tzinfo=UTC) if match else now - SOON_AFTER

@@ -83,8 +83,6 @@ def _image(data: bytes) -> str:
 
 def rendered(text: str, path: str, address: Address, find: Find) -> Markup:
     """Render the Markdown `text` of the file `path` to HTML without scripts, images, and headings of the first two levels."""
-    names = {named for found in _WIKI.finditer(text) if "/" not in (named := _named(found))}
-    places = find(names) if names else {}
 
     def target(href: str) -> str:
         return _target(href, path, address)
@@ -94,6 +92,10 @@ def rendered(text: str, path: str, address: Address, find: Find) -> Markup:
 
     made = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     tokens = made.parse(text)
+    texts = (one.content for token in tokens for one in token.children or () if one.type == "text")
+    links = (found for one in texts for found in _WIKI.finditer(one))
+    names = {named for found in links if "/" not in (named := _named(found))}
+    places = find(names) if names else {}
     for token in tokens:
         token.attrs.pop("style", None)  # of a column; the Content-Security-Policy refuses it
         if _HEADING.fullmatch(token.tag):

@@ -40,6 +40,8 @@ PAUSE, OLDEST = 2.0, 5.0
 AROUND = 20.0
 #: The greatest share of one processor for overviews: Python runs one thread at a time, and pages wait for it.
 SHARE = 0.1
+#: How much longer than the last reading the next one may take.
+_NEXT = 1.3
 #: Rendered pages that all sessions share, by what they depend on.
 SharedPages = dict[tuple[str, ...], str]
 #: Source, name and SHA-256 of an artifact, the same for its copies.
@@ -237,7 +239,7 @@ class Overviews:
         self._settings, self._around, self._around_until = settings, Surroundings(), 0.0
 
     async def latest(self) -> LastOverview:
-        """Return an overview of 5 s ago at most, or of longer ago if that would take more than SHARE.
+        """Return an overview of 5 s ago at most, or of longer ago if reading takes as long, or more than SHARE.
 
         RefnetError if computing it takes longer than 30 s.
         """
@@ -261,9 +263,9 @@ class Overviews:
         finally:
             self._making = None
             self._due = begun + max(PAUSE, busy / SHARE)
-            self._until = begun + max(
-                OLDEST, 1.3 * busy / SHARE
-            )  # of a large catalog, there is time for the next one
+            took = time.monotonic() - begun
+            # A catalog that takes longer to read is shown until the next overview can be there.
+            self._until = begun + max(OLDEST, _NEXT * busy / SHARE, 2 * _NEXT * took if took >= OLDEST else 0)
 
     def _read(self) -> tuple[Overview, float]:
         """Return the overview, and the processor time that it took, in seconds. It runs in the thread."""

@@ -225,6 +225,13 @@ def test_a_long_text_in_another_encoding_is_not_shown_without_its_letters():
             '<p><a href="@deep/One.md" rel="noreferrer">the one</a> and [[pic.png]]</p>',
         ),
         (
+            "|a|\n|-|\n|[[One\\|the one]]|",
+            (
+                "<table>\n<thead>\n<tr>\n<th>a</th>\n</tr>\n</thead>\n<tbody>\n<tr>\n"
+                '<td><a href="@deep/One.md" rel="noreferrer">the one</a></td>\n</tr>\n</tbody>\n</table>'
+            ),
+        ),
+        (
             "`[[x/y]]` [a [[x/y]]](b.md)",
             '<p><code>[[x/y]]</code> <a href="@in/b.md" rel="noreferrer">a [[x/y]]</a></p>',
         ),

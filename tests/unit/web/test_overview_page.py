@@ -151,6 +151,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Test
     monkeypatch.setattr(shared_facts, "AROUND", 0.0)
     monkeypatch.setattr(shared_facts, "PAUSE", 0.0)
     monkeypatch.setattr(shared_facts, "OLDEST", 0.0)
+    monkeypatch.setattr(shared_facts, "_NEXT", 0.0)
     monkeypatch.setattr(shared_facts, "SHARE", 1e9)
     (tmp_path / "vault").mkdir()
     file = tmp_path / "refnet.toml"
@@ -301,6 +302,7 @@ def test_an_old_overview_is_not_shown_while_the_next_is_made(
     monkeypatch.setattr(shared_facts, "PAUSE", 0.0)
     monkeypatch.setattr(shared_facts, "SHARE", 1e9)
     monkeypatch.setattr(shared_facts, "OLDEST", 0.0)
+    monkeypatch.setattr(shared_facts, "_NEXT", 0.0)
 
     async def act() -> None:
         made, slow = Overviews(settings_of(tmp_path)), _Slow()
@@ -332,6 +334,30 @@ def test_the_age_of_an_overview_counts_from_the_beginning_of_its_reading(
         assert (clock[0], await made.latest() is first, slow.count) == (103.0, True, 1)
         clock[0] = 100.0 + shared_facts.OLDEST
         assert await made.latest() is not first
+
+    asyncio.run(act())
+
+
+def test_while_reading_takes_longer_than_an_overview_may_be_old_the_last_one_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    fake = SimpleNamespace(monotonic=lambda: clock[0], thread_time=lambda: 0.0)
+    monkeypatch.setattr(shared_facts, "time", fake)
+
+    async def act() -> None:
+        made, slow = Overviews(settings_of(tmp_path)), _Slow()
+
+        def look() -> Overview:
+            clock[0] += shared_facts.OLDEST + 1  # as a slow disk makes it
+            return slow()
+
+        slow.go.set()
+        made._look = look
+        first = await made.latest()
+        slow.go.clear()
+        assert await made.latest() is first
+        slow.go.set()
 
     asyncio.run(act())
 

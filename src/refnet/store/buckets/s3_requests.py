@@ -89,10 +89,8 @@ class S3Requests:
             self._secure.load_verify_locations(cadata=place.trusted)
         of_https = urllib.request.HTTPSHandler(context=self._secure)
         self._opener = urllib.request.build_opener(of_https, _NoRedirect())
-        host = self._url.hostname or ""
-        self._proxied = self._url.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(
-            host
-        )
+        proxies = urllib.request.getproxies()
+        self._proxied = self._url.scheme in proxies and not urllib.request.proxy_bypass(self._url.netloc)
         #: Connections without a request, each with the time since when; the newest is the last.
         self._idle = deque[tuple[float, HTTPConnection]]()
         finalize(self, _close, self._idle)
@@ -277,7 +275,7 @@ class S3Requests:
         self._idle.append((time.monotonic(), connection))
 
     def _sent(self, request: Request) -> tuple[HTTPConnection, HTTPResponse]:
-        """Send a request; return its connection, and the response. One that was idle may have been closed: then by another."""
+        """Send a request; return its connection, and the response. If an idle connection was closed, it is sent by another."""
         while True:
             connection, is_new = self._connection()
             try:

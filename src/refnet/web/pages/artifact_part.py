@@ -11,6 +11,7 @@ import subprocess
 import threading
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -248,8 +249,9 @@ async def _content(request: Request, artifact: OpenArtifact, one: Listed, *, as_
         return address(artifact.source, artifact.name, "/file", path=path)
 
     def find(names: Collection[str]) -> Mapping[str, str]:
-        with archive_errors(artifact.name):
+        with suppress(RefnetError), archive_errors(artifact.name):
             return contents_of(request).names(artifact).only(names)
+        return {}  # the note is shown, its links stay text
 
     return await reading(
         request, show(one.path), lambda: view(one.path, ended.output, inside, find, as_text=as_text)

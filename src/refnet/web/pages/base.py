@@ -110,7 +110,9 @@ async def shared_page(
     values: of the template; they depend on what `pages` belongs to and the request's path and query alone.
     """
     theme = request.cookies.get("refnet_theme", "")
-    key = (request.scope["path"], request.url.query, language_of(request), theme if theme in THEMES else "")
+    asked = (request.scope["path"], request.scope["query_string"].decode("latin-1"), language_of(request))
+    inside = request.app.state.sessions.has_signed_in(request.state.session)  # or it has a token in a header
+    key = (*asked, theme if theme in THEMES else "", str(inside))
     made = pages.get(key)
     if made is None:
         made = text(request, template, form_token=_EACH_TOKEN, **await values())
