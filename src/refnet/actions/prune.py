@@ -38,6 +38,8 @@ from refnet.store.remote import RemoteStore
 
 #: Objects of a remote store that are deleted at once.
 _AT_ONCE = 8
+#: So many manifests are noted at once before they go: after a crash, of these it stays unknown whether they went.
+_LOT = 20
 
 
 @dataclass(frozen=True)
@@ -370,8 +372,10 @@ def _prune_locked(store: RemoteStore, found: StorePlan) -> StorePlan:
             found = replace(found, leftovers=tuple(left))
         folders = sorted(f"{key}/{below}" for key in keys - {""} for below in (leases.FOLDER, MANIFESTS))
         listed = versions_by_name(store.bucket, [MANIFESTS, *folders])
-        with store.unpublishing(due, listed) as unpublish:
-            gone = [one for one in due if tried(one.name, partial(unpublish, one))]
+        gone = list[Entry]()
+        for at in range(0, len(due), _LOT):
+            with store.unpublishing(lot := due[at : at + _LOT], listed) as unpublish:
+                gone += [one for one in lot if tried(one.name, partial(unpublish, one))]
         _several_at_once(store.delete_pieces(gone), tried)
         cleaning = ((one.name, partial(store.clean, one)) for one in found.leftovers)
         _several_at_once(cleaning, tried)
