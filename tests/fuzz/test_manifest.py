@@ -40,7 +40,9 @@ MANIFEST = Manifest(
     },
     made_by="refnet 1",
 ).to_json()
-LINE = Evidence(NOW, Level.PROVEN, Outcome.UNVERIFIED, 1.5, "18.6", ("no ICU",), drill=True).to_json()
+LINE = Evidence(
+    NOW, Level.PROVEN, Outcome.UNVERIFIED, 1.5, "18.6", ("no ICU",), drill=True, artifact="ab" * 32
+).to_json()
 
 
 @fuzzed

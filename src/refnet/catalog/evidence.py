@@ -8,7 +8,7 @@
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -93,6 +93,8 @@ class Evidence(Record):
     fault: Rare[Fault | None] = None
     #: The objects of the source that are at fault; in a line that accepts: those that are accepted.
     objects: Rare[Sentences] = ()
+    #: The SHA-256 of the artifact, in hex; "": written by an older RefNet, or not beside an artifact.
+    artifact: Rare[Annotated[str, checked.text(64, like="[0-9a-f]{64}")]] = field(default="", compare=False)
 
     @property
     def fails(self) -> bool:

@@ -29,7 +29,7 @@ from refnet.catalog.identity import Identity, SourceId, Whose
 from refnet.catalog.source_name import LONGEST, SourceName, kind_of_file, read_name
 from refnet.core import checked
 from refnet.core.formatting import plain
-from refnet.core.records import Layout, Most, Named, Needed, Record, utc
+from refnet.core.records import Layout, Most, Named, Needed, Rare, Record, utc
 
 __all__ = ["Entry", "Evidence", "Level", "Manifest", "Outcome", "Standing", "standing", "utc"]
 
@@ -192,6 +192,8 @@ class Manifest(Record):
     #: The servers whose database of the same name this one continues, the newest last.
     continues: Annotated[tuple[Annotated[str, checked.text(20, like="[0-9]+")], ...], Most(MOST_BEFORE)] = ()
     format: Needed[Annotated[int, checked.integer(1, FORMAT)]] = 1
+    #: Every line of its evidence names its digest; False: some may be of an older RefNet, which recorded none.
+    binds_evidence: Rare[bool] = False
     #: The random id of its source; "": a database, or unknown.
     identity_id: Annotated[str, checked.text(32, like="|[0-9a-f]{32}"), Named("identity")] = ""
 

@@ -181,7 +181,8 @@ class LocalStore:
         if not manifest.exists():
             raise gone
         with explained(path):
-            disk.append_lines(path, "".join(line.to_json() for line in evidence))
+            bound = (replace(line, artifact=entry.manifest.sha256) for line in evidence)
+            disk.append_lines(path, "".join(line.to_json() for line in bound))
         if not manifest.exists() and not (folder / entry.name).exists():
             disk.remove(path)  # deleted meanwhile: the line is of no artifact
             raise gone
@@ -384,4 +385,5 @@ def new_manifest(source: SourceName, name: str, made: Made, sha256: str, size: i
         details=made.details,
         made_by=f"refnet {__version__}",
         format=FORMAT,
+        binds_evidence=True,
     )

@@ -11,6 +11,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -192,7 +193,8 @@ class FolderScan:
     def first_check(self, name: str) -> datetime | None:
         """Return the time of the first check of the artifact `name`, from its evidence."""
         file = f"{name}{EVIDENCE_SUFFIX}"
-        lines = self._read_evidence(file, datetime.max.replace(tzinfo=UTC)) if file in self.sizes else ()
+        latest = datetime.max.replace(tzinfo=UTC)
+        lines = evidence_in(self._path(file), latest) if file in self.sizes else ()
         return next((line.at for line in lines if not line.revokes), None)
 
     def _had_manifest(self, name: str) -> bool:
@@ -244,10 +246,7 @@ class FolderScan:
             return (_lost(manifest.created, f"the evidence is {self.special[file]}"),)
         if file not in self.sizes:
             return ()
-        return self._read_evidence(file, manifest.created)
-
-    def _read_evidence(self, file: str, since: datetime) -> tuple[Evidence, ...]:
-        return evidence_in(self._path(file), since)
+        return evidence_in(self._path(file), manifest.created, manifest)
 
     def _marks(self, name: str) -> Marks:
         file = f"{name}{MARKS_SUFFIX}"
@@ -289,20 +288,31 @@ class FolderScan:
         )
 
 
-def evidence_in(path: str | Path, since: datetime) -> tuple[Evidence, ...]:
-    """Read evidence; an unreadable line revokes earlier passes. `since`: time of such a line if it is the first."""
+def evidence_in(path: str | Path, since: datetime, of: Manifest | None = None) -> tuple[Evidence, ...]:
+    """Read evidence; a line that is unreadable, or not about the artifact `of`, revokes earlier passes.
+
+    `since`: time of such a line if it is the first.
+    """
     try:
         text = read_regular(path, _EVIDENCE_BYTES)
     except OSError as error:
         return (_lost(since, f"the evidence cannot be read: {error.strerror}"),)
     lines: list[Evidence] = []
     for number, line in enumerate(text.removesuffix(b"\n").split(b"\n") if text else (), 1):
-        try:
-            lines.append(Evidence.from_json(line))
-        except ValueError:
+        found: Evidence | None = None
+        why = "cannot be read"
+        with suppress(ValueError):
+            found, why = Evidence.from_json(line), "is of another artifact"
+        if found is None or (of and not _is_about(found, of)):
             at = lines[-1].at if lines else since
-            lines.append(_lost(at, f"line {number} of the evidence cannot be read: a verdict is lost"))
+            found = _lost(at, f"line {number} of the evidence {why}: a verdict is lost")
+        lines.append(found)
     return tuple(lines)
+
+
+def _is_about(line: Evidence, manifest: Manifest) -> bool:
+    """Whether `line` names the artifact; older versions named none."""
+    return line.artifact == manifest.sha256 or not (line.artifact or manifest.binds_evidence)
 
 
 def _lost(at: datetime, why: str) -> Evidence:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,33 @@ def test_after_a_lost_line_only_what_is_checked_again_counts(
     (entry,) = store.entries()
     assert (entry.evidence[0], entry.evidence[2]) == (PROVEN, line)
     assert entry.state == state
+
+
+@pytest.mark.parametrize("how", ["wb", "ab"])
+def test_evidence_of_another_artifact_does_not_count(store: LocalStore, folder: Path, how: str) -> None:
+    with store.draft(SourceName.DATABASE) as draft:
+        draft.out.write(b"SELECT 2;")
+        other = draft.publish(Made(NOW + timedelta(days=1), {}), NOW + timedelta(days=1), 1.0).name
+    one, two = store.entries()
+    store.record(one, PROVEN)
+    store.record(two, replace(PROVEN, level=Level.INTACT))
+    with (folder / f"{other}.evidence.jsonl").open(how) as file:
+        file.write((folder / f"{NAME}.evidence.jsonl").read_bytes())
+
+    one, two = store.entries()
+    assert (one.state, two.state) == ("proven", "could not verify")
+    assert two.evidence[-1].reasons[0].endswith("of the evidence is of another artifact: a verdict is lost")
+    store.record(two, PROVEN)
+    assert store.entries()[1].state == "proven"
+
+
+def test_evidence_without_a_digest_counts_only_for_artifacts_of_older_versions(
+    store: LocalStore, folder: Path
+) -> None:
+    (folder / f"{NAME}.evidence.jsonl").write_text(PROVEN.to_json())
+    assert store.entries()[0].state == "could not verify"
+    rewrite(folder, binds_evidence=False)
+    assert store.entries()[0].state == "proven"
 
 
 def test_evidence_that_is_a_link_or_has_no_end_is_lost(store: LocalStore, folder: Path) -> None:
