@@ -55,12 +55,12 @@ def test_a_journal_of_a_copy_is_continued_or_begun_again(text: bytes, other: byt
         assert begun(folder) >= {journal.id}
 
 
-SEAL = Cutting(bytes(32)).seal
+KEY = Cutting(bytes(32))
 
 
 def _blocks_file() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        blocks = KnownBlocks(Path(folder) / "blocks" / "database", SEAL)
+        blocks = KnownBlocks(Path(folder) / "blocks" / "database", KEY)
         blocks.write(PLACES)
         return blocks.path.read_bytes()
 
@@ -72,8 +72,8 @@ WRITTEN = _blocks_file()
 @given(damaged(WRITTEN), st.booleans())
 def test_the_blocks_of_a_copy_are_in_pieces_that_it_may_share_or_are_none(text: bytes, sealed: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
-        blocks = KnownBlocks(Path(name) / "blocks", SEAL)
-        blocks.path.write_bytes(text[:-16] + SEAL(text[:-16]) if sealed else text)
+        blocks = KnownBlocks(Path(name) / "blocks", KEY)
+        blocks.path.write_bytes(KEY.sealed(text[:-16]) if sealed else text)
         found = outcome(lambda: [*blocks.read(USABLE).items()] or True)
     for hash_, place in found if isinstance(found, list) else ():
         assert len(hash_) == 16
@@ -82,22 +82,23 @@ def test_the_blocks_of_a_copy_are_in_pieces_that_it_may_share_or_are_none(text: 
     assert text == WRITTEN or sealed or found is True
 
 
-TIMES = _Times({one: int(NOW.timestamp()) for one in USABLE}).to_json()
+TIMES = _Times("read_back.json", {one: int(NOW.timestamp()) for one in USABLE}).to_json()
 
 
 @fuzzed
-@given(documents(json.loads(TIMES), TIMES.encode()))
-def test_when_pieces_were_read_back_is_a_time_or_is_not_known(text: bytes) -> None:
+@given(documents(json.loads(TIMES), TIMES.encode()), st.booleans())
+def test_when_pieces_were_read_back_is_a_time_or_is_not_known(text: bytes, sealed: bool) -> None:
     since, new = NOW - timedelta(days=30), min(USABLE)
     with tempfile.TemporaryDirectory() as name:
-        records = RemoteRecords(Path(name))
-        (Path(name) / "read_back.json").write_bytes(text)
+        records = RemoteRecords(Path(name), KEY)
+        (Path(name) / "read_back.json").write_bytes(KEY.sealed(text) if sealed else text)
         found = outcome(records.read_back)
         assert isinstance(found, dict)
+        assert sealed or not found
         records.add_read_back(NOW, [new], [])
         kept = {name: at for name, at in found.items() if since <= at <= NOW}
-        (Path(name) / "locks.json").write_bytes(text)
-        assert records.locked_until(since) == {name: at for name, at in found.items() if at > since}
+        (Path(name) / "locks.json").write_bytes(KEY.sealed(text))
+        assert records.locked_until(since) == {}
         records.keep_locked_until(found)
         assert records.locked_until(since) == {name: at for name, at in found.items() if at > since}
         assert records.read_back() == kept | {new: NOW.replace(microsecond=0)}

@@ -20,9 +20,11 @@ from refnet.context import Context
 from refnet.core.clock import Clock, utc_now
 from refnet.core.errors import Exit, RefnetError
 from refnet.store.buckets.folder import FolderBucket
+from refnet.store.cutting import Cutting
 from refnet.store.keys import MachineKeys, Opener, parse_keys
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_manifests import Trust
+from refnet.store.remote_records import RemoteRecords
 from refnet.tasks import _said
 
 
@@ -272,10 +274,9 @@ def test_a_copy_that_was_not_read_back_for_30_days_is_only_sent_until_the_next_r
     refnet = Command(tmp_path / "home", tmp_path / "backups", "", {"REFNET_DATABASE_URL": ""})
     _write(tmp_path, refnet("key", "new", "--json").json["recipient"])
     refnet("backup", "notes", "--no-prove").succeeds()
-    record = tmp_path / "home" / "remote" / "near" / "read_back.json"
-    known = json.loads(record.read_text())
-    known["pieces"] = {name: at - 31 * 86_400 for name, at in known["pieces"].items()}
-    record.write_text(json.dumps(known))
+    cutting = Cutting.of(MachineKeys.in_home(tmp_path / "home").catalog().revealed())
+    records = RemoteRecords(tmp_path / "home" / "remote" / "near", cutting)
+    records.add_read_back(utc_now() - timedelta(days=31), records.read_back(), [])
 
     def state(store: str) -> str:
         return str(refnet("list", "--store", store, "--json").json["artifacts"][0]["state"])

@@ -6,7 +6,6 @@ import json
 import random
 import re
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,9 @@ from tests.shared_pieces import DATA, SCALE, named, read
 from refnet.catalog.remote import Copy
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.buckets.cloud import CloudBucket
+from refnet.store.cutting import Cutting
+from refnet.store.keys import MachineKeys
+from refnet.store.remote_records import RemoteRecords
 from refnet.store.sending import Sharing
 
 LOCK = timedelta(days=30)
@@ -116,9 +118,10 @@ def test_a_backup_extends_the_locks_of_what_its_copy_shares(s3: Seaweed, tmp_pat
     requests = s3.bucket(prefix, bucket=LOCKED).requests
     assert requests
     pieces = {one.name: one.id for one in requests.versions("") if "/pieces/" in one.name}
-    soon = dict.fromkeys(pieces, int(time.time()) + 3600)  # as if their locks ended in an hour
-    record = tmp_path / "home" / "remote" / "cloud" / "locks.json"
-    record.write_text(json.dumps({"format": 1, "pieces": soon}))
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    cutting = Cutting.of(MachineKeys.in_home(tmp_path / "home").catalog().revealed())
+    records = RemoteRecords(tmp_path / "home" / "remote" / "cloud", cutting)
+    records.keep_locked_until(dict.fromkeys(pieces, soon))
     settings = (tmp_path / "refnet.toml").read_text()
     (tmp_path / "refnet.toml").write_text(settings.replace('lock = "1d"', 'lock = "5d"'))
     (tmp_path / "notes" / "a.md").write_text("# a note\n")
@@ -131,6 +134,6 @@ def test_a_backup_extends_the_locks_of_what_its_copy_shares(s3: Seaweed, tmp_pat
     )
     later = {name: requests.locked_until(name, version) for name, version in pieces.items()}
     extended = [name for name, end in later.items() if end and end > datetime.now(UTC) + timedelta(days=4)]
-    known = json.loads(record.read_text())["pieces"]
-    assert extended == [name for name in pieces if known[name] > soon[name]]
+    known = records.locked_until(datetime.now(UTC))
+    assert extended == [name for name in pieces if known[name] > soon]
     assert extended, "the picture did not change"

@@ -151,8 +151,8 @@ def sample_back(
     def look(copy: Copy) -> None:
         damages[copy.object] = _compare(store, copy, [random.choice(copy.document.objects)], lambda _: None)
 
-    for copy, _ in compared(random.sample(sound, min(most, len(sound))), look):
-        if damage := damages.get(copy.object):
+    for copy, why in compared(random.sample(sound, min(most, len(sound))), look):
+        if damage := _Damage(why) if why else damages[copy.object]:
             found.append(_recorded(store, copy, now(), 0.0, damage))
     return tuple(found)
 

@@ -50,9 +50,15 @@ class Cutting:
         """Keyed hash of a block or a piece, 16 bytes: only this machine can tell whether a store has known content."""
         return hmac.digest(self.key, data, "sha256")[:_HASH]
 
-    def seal(self, record: bytes) -> bytes:
-        """Keyed hash of a record of this machine, 16 bytes: nobody without the key can make one. It never equals `hash`."""
-        return hmac.digest(hmac.digest(self.key, b"records", "sha256"), record, "sha256")[:_HASH]
+    def sealed(self, record: bytes) -> bytes:
+        """`record` with its seal: a keyed hash, so nobody without the key can make one. It never equals a `hash`."""
+        return record + hmac.digest(hmac.digest(self.key, b"records", "sha256"), record, "sha256")[:_HASH]
+
+    def opened(self, data: bytes) -> bytes:
+        """The record in `data`; ValueError if its seal is not one of this machine."""
+        if not hmac.compare_digest(self.sealed(record := data[:-_HASH]), data):
+            raise ValueError("another program wrote it")
+        return record
 
     def blocks(
         self,

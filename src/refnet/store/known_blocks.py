@@ -13,7 +13,7 @@ import os
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from refnet.catalog.object_names import ANY_PIECE
 from refnet.catalog.remote import MOST_PIECES, PIECE_BYTES, Piece
 from refnet.core import checked
 from refnet.core.files import explained, make_folder, read_regular, replace_file
+from refnet.store.cutting import Cutting
 
 #: Hash, number of the piece, start, length.
 _ROW = struct.Struct("<16sIII")
@@ -57,8 +58,8 @@ class KnownBlocks:
     """The file of one source."""
 
     path: Path
-    #: Keyed hash of a record, 16 bytes.
-    seal: Callable[[bytes], bytes]
+    #: Seals it.
+    cutting: Cutting
 
     def read(self, usable: Mapping[str, Piece]) -> dict[bytes, Place]:
         """By hash: the blocks in pieces that are `usable` (by name) and of which the newest copy uses half at least.
@@ -66,14 +67,11 @@ class KnownBlocks:
         A copy of many nights would otherwise consist of ranges of many pieces that nothing else needs.
         """
         try:
-            data = read_regular(self.path, _MOST_BYTES, owner=os.geteuid())
-            body, end = data[:-_SUM], data[-_SUM:]
-            line, _, rows = body.partition(b"\n")
-            if self.seal(body) != end or len(rows) % _ROW.size:
-                return {}
+            data = self.cutting.opened(read_regular(self.path, _MOST_BYTES, owner=os.geteuid()))
+            line, _, rows = data.partition(b"\n")
             names: list[str] = _HEAD(checked.document(line, _MOST_BYTES))["pieces"]
             found = {row[0]: Place(names[row[1]], row[2], row[3]) for row in _ROW.iter_unpack(rows)}
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError, IndexError, struct.error):
             return {}
         used = Counter[str]()
         for place in found.values():
@@ -100,7 +98,7 @@ class KnownBlocks:
             return
         make_folder(self.path.parent)
         with explained(self.path):
-            replace_file(self.path, body + self.seal(body))
+            replace_file(self.path, self.cutting.sealed(body))
 
 
 @dataclass(frozen=True)

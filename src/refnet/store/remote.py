@@ -30,6 +30,7 @@ from refnet.settings import Settings
 from refnet.store import deletions, leases
 from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, Stored, Versions, versions_once
 from refnet.store.buckets.opening import open_bucket
+from refnet.store.cutting import Cutting
 from refnet.store.encryption import fingerprint
 from refnet.store.keys import GivenKeys, MachineKeys, Opener
 from refnet.store.leases import Begun
@@ -88,7 +89,9 @@ class RemoteStore:
         self.writer = bucket
         self.home = home
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
-        self.records = RemoteRecords(home)
+        # without keys of its own, a machine that has the recovery key seals by that
+        keys = [one for one in (trust.opener.catalog, *trust.opener.recovery) if one]
+        self.records = RemoteRecords(home, Cutting.of(keys[0].revealed()) if keys else None)
         self.trust = trust
         self.cache = PieceCache(home, 0)  # what checks a copy reads all of it from its store
         fetched = home / ("versions" if versions else "manifests")  # the tags of the two differ
@@ -133,7 +136,9 @@ class RemoteStore:
     def by_recovery_key(self, *, versions: bool) -> RemoteStore:
         """The store as seen with only the recovery key, as on an empty machine."""
         trust = replace(self.trust, opener=replace(self.trust.opener, catalog=None))
-        return RemoteStore(self.name, self.bucket, self.home, trust, versions=versions)
+        found = RemoteStore(self.name, self.bucket, self.home, trust, versions=versions)
+        found.records = self.records
+        return found
 
     def contents(self) -> RemoteContents:
         """List the store; fetches only new manifests."""

@@ -4,8 +4,8 @@
 - `evidence/SHA256.jsonl`: the checks of the copy whose manifest has that digest, so that no other manifest can claim them;
   `marks/SHA256.json`, of the store `local`, likewise.
 - `read_back.json`: when each piece was last read back, for a drill's period, and its lock; `opened.json`: what a drill opened
-  that did not end; `locks.json`: until when the locks of pieces last that were extended; `blocks/SOURCE`: see
-  `known_blocks.py`.
+  that did not end; `locks.json`: until when the locks of pieces last that were extended. These three have a seal, a keyed hash:
+  times that another program wrote are not believed. `blocks/SOURCE`: see `known_blocks.py`.
 - `accepted.json`: manifests that cannot be read, and that `refnet store accept` accepted.
 - `intents.json`: see `leases.py`.
 - `sending/ARTIFACT.jsonl`: the journal of a copy being sent, and `ARTIFACT.sealed` once its manifest is made.
@@ -40,6 +40,7 @@ from refnet.core.files import explain, explained, make_folder, read_regular, rep
 from refnet.core.locks import locked
 from refnet.core.records import Layout, Most, Record
 from refnet.store import disk
+from refnet.store.cutting import Cutting
 from refnet.store.scan import evidence_in
 from refnet.store.source_records import KeptMarks
 
@@ -73,6 +74,8 @@ class _Times(Record):
 
     LAYOUT = Layout(longest=_TIMES_BYTES, format=1)
 
+    #: The name of its file: it is no other record.
+    of: Annotated[str, checked.text(20)]
     #: By name, in seconds since 1970.
     pieces: Annotated[
         Mapping[
@@ -99,6 +102,8 @@ class RemoteRecords:
 
     #: REFNET_HOME/remote/NAME; created when something is written.
     home: Path
+    #: Seals the times of pieces; None: there is no key, and no time is kept or believed.
+    cutting: Cutting | None
 
     def head(self) -> Head:
         """This machine's record of the last manifest sent; RefnetError if damaged."""
@@ -247,14 +252,18 @@ class RemoteRecords:
 
     def _times(self, file: str) -> Mapping[str, int]:
         with suppress(OSError, ValueError):
-            text = read_regular(self.home / file, _TIMES_BYTES, owner=os.geteuid())
-            return _Times.from_json(text).pieces
+            if self.cutting:
+                text = self.cutting.opened(read_regular(self.home / file, _TIMES_BYTES, owner=os.geteuid()))
+                found = _Times.from_json(text)
+                return found.pieces if found.of == file else {}
         return {}
 
     def _keep_times(self, file: str, pieces: Mapping[str, int]) -> None:
         newest = sorted(pieces.items(), key=itemgetter(1))[-_MOST_TIMES:]
-        with explained(self.home / file):
-            replace_file(self.home / file, _Times(dict(newest)).to_json().encode())
+        if self.cutting:
+            with explained(self.home / file):
+                text = _Times(file, dict(newest)).to_json().encode()
+                replace_file(self.home / file, self.cutting.sealed(text))
 
     def _marks_file(self, signed: Signed) -> Path:
         return self.home / "marks" / f"{signed.sha256}.json"

@@ -18,7 +18,6 @@ from refnet.core.errors import RefnetError
 from refnet.settings import Settings
 from refnet.store.buckets.bucket import in_background
 from refnet.store.remote import RemoteContents, RemoteStore, home_of
-from refnet.store.remote_records import RemoteRecords
 
 #: Seconds that all stores together may take to answer; a copy waits longer.
 _SECONDS = 20.0
@@ -92,7 +91,7 @@ class StoreStates:
             slow = wait(listing.contents, left if self._read is None else min(left, _PATIENCE)).not_done
             if self._read is None or not slow or time.monotonic() >= listing.end:
                 pairs = zip(self._watched, listing.contents, strict=True)
-                self._read = listing.at, tuple(_state(one, found, listing.at) for one, found in pairs)
+                self._read = listing.at, tuple(self._state(one, found, listing.at) for one, found in pairs)
                 self._listing = None
         return self._read[1] if self._read else ()
 
@@ -101,23 +100,23 @@ class StoreStates:
             self._stores[one.name] = one.open()
         return self._stores[one.name].contents()
 
-
-def _state(one: Watched, contents: Future[RemoteContents], now: datetime) -> StoreState:
-    try:
-        found = contents.result(0)
-    except TimeoutError:
-        trouble = RefnetError(f"{one.name} did not answer within {_SECONDS:.0f} s", "Check the network.")
-    except RefnetError as error:
-        trouble = error
-    else:
-        with suppress(OSError):  # nothing was sent yet, or a full disk: it is said to be unseen for longer
-            (one.home / _LISTED).touch(0o600)
-        records = RemoteRecords(one.home)
-        unlisted, extended = records.unaccepted(found.unlisted), records.locked_until(now)
-        return StoreState(
-            one.name, one.sources, found.copies, found.gaps, unlisted, listed=now, extended=extended
-        )
-    listed = None
-    with suppress(OSError):
-        listed = datetime.fromtimestamp((one.home / _LISTED).stat().st_mtime, UTC)
-    return StoreState(one.name, one.sources, trouble=trouble, listed=listed)
+    def _state(self, one: Watched, contents: Future[RemoteContents], now: datetime) -> StoreState:
+        try:
+            found = contents.result(0)
+        except TimeoutError:
+            trouble = RefnetError(f"{one.name} did not answer within {_SECONDS:.0f} s", "Check the network.")
+        except RefnetError as error:
+            trouble = error
+        else:
+            # nothing was sent yet, or a full disk: it is said to be unseen for longer
+            with suppress(OSError):
+                (one.home / _LISTED).touch(0o600)
+            records = self._stores[one.name].records
+            unlisted, extended = records.unaccepted(found.unlisted), records.locked_until(now)
+            return StoreState(
+                one.name, one.sources, found.copies, found.gaps, unlisted, listed=now, extended=extended
+            )
+        listed = None
+        with suppress(OSError):
+            listed = datetime.fromtimestamp((one.home / _LISTED).stat().st_mtime, UTC)
+        return StoreState(one.name, one.sources, trouble=trouble, listed=listed)

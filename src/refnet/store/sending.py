@@ -115,7 +115,7 @@ class Sender:
         """
 
         def content(journal: SendingJournal, usable: Mapping[str, Piece]) -> Content:
-            blocks = KnownBlocks(self.store.home / "blocks" / entry.source, self.encrypter.cutting.seal)
+            blocks = KnownBlocks(self.store.home / "blocks" / entry.source, self.encrypter.cutting)
             found = PieceSender(self.store, self.encrypter, journal, progress)
             found.share(usable, blocks.read(usable))
             sent = found.send(entry.manifest, artifact)

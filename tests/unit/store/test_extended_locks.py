@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -209,6 +210,16 @@ def test_without_the_record_locks_are_extended_once_more_and_a_longer_one_is_acc
 
     assert sorted(known.asked) == sorted(known.extended)
     assert known.extended[one] > NOW + timedelta(days=300)
+
+
+def test_an_extension_that_another_program_wrote_down_is_not_believed(machine: Machine) -> None:
+    first, until = send(machine, 1), NOW + timedelta(days=300)
+    forged = {"format": 1, "pieces": dict.fromkeys(named(first.copy), int(until.timestamp()))}
+    (machine.store().home / "locks.json").write_text(json.dumps(forged))
+    machine.ticks = 16 * DAYS
+    assert machine.store().records.locked_until(NOW) == {}
+    assert send(machine, 2).new == set()
+    assert sorted(locks(machine).asked) == sorted(named(first.copy))
 
 
 def test_a_server_that_does_not_answer_ends_the_copy_and_the_next_run_continues(

@@ -26,7 +26,6 @@ def _piece(number: int, plain: int = 1000) -> Piece:
 
 
 KEY = Cutting(bytes(range(32)))
-SEAL = KEY.seal
 PIECES = {one.name: one for one in map(_piece, range(3))}
 NAMES = [*PIECES]
 PLACES = {bytes([number]) * 16: Place(NAMES[number // 2], (number % 2) * 500, 500) for number in range(6)}
@@ -34,7 +33,7 @@ PLACES = {bytes([number]) * 16: Place(NAMES[number // 2], (number % 2) * 500, 50
 
 @pytest.fixture
 def blocks(tmp_path: Path) -> KnownBlocks:
-    found = KnownBlocks(tmp_path / "blocks" / "database", SEAL)
+    found = KnownBlocks(tmp_path / "blocks" / "database", KEY)
     found.write(PLACES)
     return found
 
@@ -43,7 +42,7 @@ def _sealed(head: Any, rows: list[tuple[bytes, int, int, int]]) -> bytes:
     """A file with a seal that is right."""
     line = head if isinstance(head, bytes) else json.dumps(head).encode()
     body = line + b"\n" + b"".join(struct.pack("<16sIII", *row) for row in rows)
-    return body + SEAL(body)
+    return KEY.sealed(body)
 
 
 def test_what_is_written_is_read(blocks: KnownBlocks) -> None:
@@ -51,7 +50,7 @@ def test_what_is_written_is_read(blocks: KnownBlocks) -> None:
 
 
 def test_a_file_that_is_not_there_knows_nothing(tmp_path: Path) -> None:
-    assert KnownBlocks(tmp_path / "blocks" / "database", SEAL).read(PIECES) == {}
+    assert KnownBlocks(tmp_path / "blocks" / "database", KEY).read(PIECES) == {}
 
 
 def test_nothing_is_known_of_an_empty_copy(blocks: KnownBlocks) -> None:
@@ -124,10 +123,10 @@ ROW = (b"\1" * 16, 0, 0, 1000)
         _sealed(b"\xff\xfe", [ROW]),
         b"",
         b"\0" * 16,
-        SEAL(b""),
+        KEY.sealed(b""),
         _sealed(HEAD, [ROW])[:-16] + xxh3_128_digest(_sealed(HEAD, [ROW])[:-16]),
         _sealed(HEAD, [ROW])[:-16] + KEY.hash(_sealed(HEAD, [ROW])[:-16]),
-        _sealed(HEAD, [ROW])[:-16] + Cutting(bytes(32)).seal(_sealed(HEAD, [ROW])[:-16]),
+        Cutting(bytes(32)).sealed(_sealed(HEAD, [ROW])[:-16]),
     ],
 )  # fmt: skip
 def test_a_file_that_somebody_wrote_leaves_nothing(blocks: KnownBlocks, data: bytes) -> None:

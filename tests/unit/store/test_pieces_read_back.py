@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,6 +31,8 @@ from refnet.catalog.remote_state import READ_BACK_WITHIN
 from refnet.store import copy_checks
 from refnet.store.buckets.bucket import BucketError, BucketFailure
 from refnet.store.copy_checks import due, fetch_back, read_oldest_back, sample_back
+from refnet.store.cutting import Cutting
+from refnet.store.remote_pieces import damaged
 from refnet.store.remote_records import RemoteRecords
 
 pytestmark = pytest.mark.usefixtures("fine_cuts")
@@ -171,7 +174,7 @@ def test_a_proof_counts_as_read_back_and_a_damaged_piece_does_not(machine: Machi
 
 
 def test_copies_that_are_read_back_at_once_lose_no_times(tmp_path: Path) -> None:
-    records = RemoteRecords(tmp_path)
+    records = RemoteRecords(tmp_path, Cutting(bytes(32)))
     names = [_piece(number).name for number in range(40)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: records.add_read_back(NOW, [name], []), names))
@@ -219,6 +222,39 @@ def test_without_a_record_of_what_was_read_back_everything_is(
     assert sorted(reads.taken()) == sorted(named(second))
 
 
+def test_times_that_another_program_wrote_are_not_believed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would let a piece count as read back, or as opened, that nobody read."""
+    reads = _Reads(machine, monkeypatch)
+    copy = machine.fetch_back(machine.send(artifact(1, DATA)))
+    store, later = machine.store(), machine.now() + 31 * DAY
+    times = {"format": 1, "pieces": dict.fromkeys(named(copy), int(later.timestamp()))}
+    for forged in (
+        times,
+        times | {"format": 2, "of": "read_back.json"},
+        times | {"format": 2, "of": "opened.json"},
+    ):
+        for file in ("read_back.json", "opened.json"):
+            (store.home / file).write_text(json.dumps(forged))
+        assert store.records.read_back() == {}
+        assert store.records.opened(machine.now()) == frozenset()
+    machine.ticks = 31 * 24 * 60
+    assert [one.state for one in store.entries()] == ["sent"]
+    reads.taken()
+    assert machine.fetch_back(copy).state == "fetched"
+    assert sorted(reads.taken()) == sorted(named(copy))
+
+
+def test_the_times_of_one_record_are_not_those_of_another(machine: Machine) -> None:
+    """What was read back was not opened by a drill."""
+    copy = machine.fetch_back(machine.send(artifact(1, DATA)))
+    store = machine.store()
+    (store.home / "opened.json").write_bytes((store.home / "read_back.json").read_bytes())
+    assert set(store.records.read_back()) == named(copy)
+    assert store.records.opened(NOW) == frozenset()
+
+
 @pytest.mark.parametrize("is_gone", [True, False])
 def test_a_run_notices_pieces_that_the_store_does_not_list_with_their_size(
     machine: Machine, is_gone: bool
@@ -251,6 +287,19 @@ def test_a_run_reads_no_piece_that_is_listed_but_for_a_sample(
     assert sent.unlisted == frozenset()
     assert sample_back(machine.store(), sent.others, machine.now, most=0, unlisted=sent.unlisted) == ()
     assert reads.taken() == []
+
+
+def test_a_sample_that_is_refused_as_damaged_is_recorded_with_its_reason(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = machine.send(artifact(1, DATA))
+
+    def refused(*_: object, **__: object) -> bytes:
+        raise damaged("the copy", "refused")
+
+    monkeypatch.setattr(memory(machine), "get", refused)
+    [found] = sample_back(machine.store(), [copy], machine.now)
+    assert "refused" in found.evidence[-1].reasons[0]
 
 
 def test_an_empty_artifact_is_copied_sampled_and_read(machine: Machine) -> None:
