@@ -73,6 +73,27 @@ def test_tables_that_refer_to_each_other_come_back_together(
     assert answer(target, "SELECT count(*) FROM people") == [(2 if deferrable else 0,)]
 
 
+ZONED = """
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = ''Asia/Tokyo''', current_database()); END $$;
+SET timezone = 'Asia/Tokyo';
+CREATE DOMAIN early AS timestamptz CHECK (extract(hour FROM VALUE) < 9);
+CREATE TABLE events (at early PRIMARY KEY, day date, CHECK (day = at::date));
+INSERT INTO events SELECT at, at::date FROM generate_series('2026-01-01 00:30'::timestamptz, '2026-01-03', '24 hours') at;
+"""
+
+
+@pytest.mark.parametrize("lost", ["DELETE FROM events", "DROP TABLE events"])
+def test_checks_see_the_time_zone_of_the_source(
+    make_database: Callable[..., Target], wheel: Binaries, lost: str
+) -> None:
+    target, events = make_database(ZONED), "SELECT * FROM events ORDER BY at"
+    source, before = reader(target, wheel), answer(target, events)
+    with target.connect() as session:
+        session.execute(lost)
+    restore_all(target, source, ["events"], "missing")
+    assert answer(target, events) == before
+
+
 @pytest.mark.parametrize(
     ("tables", "message"),
     [

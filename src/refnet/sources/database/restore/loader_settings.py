@@ -41,7 +41,7 @@ def loader_settings(major: int) -> dict[str, str]:
 
 
 def time_zone(session: Session, index: Index) -> dict[str, str]:
-    """Return the setting with the time zone of the source of `index`, if it is recorded and this server knows it.
+    """Set the time zone of the source of `index`, if it is recorded and this server knows it; return that setting.
 
     Checks and materialized views may depend on it.
     """

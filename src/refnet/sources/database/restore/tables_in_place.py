@@ -22,6 +22,7 @@ from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.artifact.table_definitions import TableDefinitions, below, children
 from refnet.sources.database.plan.restore_facts import OWN_ORIGIN, Destination, Permission, origin_refusal
 from refnet.sources.database.plan.table_plan import Difference, TablePlan, TableSelection
+from refnet.sources.database.restore.loader_settings import time_zone
 from refnet.sources.database.restore.missing_tables import LiveObjects, MissingTables
 from refnet.sources.database.restore.server_facts import system_identifier
 from refnet.sources.database.rows import merge, staged_rows, table_layout
@@ -188,6 +189,7 @@ def staged(
     """
     with _explained(target), target.connect(_SETTINGS, encoding=reader.index.encoding) as session:
         destination, origin = _checked(session, target, reader, permission)
+        time_zone(session, reader.index)
         work = _Work(session, Codec.of(session, reader.index.encoding), reader, selection, progress)
         recorded = staged_rows.find_all(reader, work.codec, selection)
         _check_apart(recorded)
