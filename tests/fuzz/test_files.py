@@ -38,7 +38,7 @@ FILES = FileList(
         Listed(".", FileKind.FOLDER, 0, 0o755, _TIME, 1000, 1000, 0),
         Listed("論文", FileKind.FOLDER, 0, 0o755, _TIME, 1000, 1000, 512),
         Listed("論文/a.md", FileKind.FILE, 4, 0o644, _TIME, 1000, 1000, 1024, _SUM, "", _SUM, _SUM),
-        Listed("b\udcff.md", FileKind.FILE, 4, 0o644, _TIME, 1000, 1000, 2048, _SUM),
+        Listed("b\udcff.md", FileKind.FILE, 4, 0o644, _TIME, 1000, 1000, 2048, _SUM, sparse=True),
         Listed("link", FileKind.LINK, 0, 0o777, _TIME, 1000, 1000, 3072, target="論文/a.md"),
     ),
     (GzipMember(0, 0), GzipMember(1024, 200)),

@@ -244,7 +244,7 @@ def _with(old: bytes, new: bytes) -> bytes:
 
 _AT, _ACL = b'"at":512', b',"acl":"%b"' % (b"0" * 64)
 WRONG = {
-    "another format": _with(b'"format": 2', b'"format": 3'),
+    "another format": _with(b'"format": 2', b'"format": 4'),
     "a format of a thousand digits": _with(b'"format": 2', b'"format": ' + b"1" * 1000),
     "an ACL in the format without": _with(b'"format": 2', b'"format": 1').replace(_AT, _AT + _ACL),
     "an ACL that is no digest": _with(_AT, _AT + b',"acl":"user::rwx"'),

@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.unit.sources.files.corpus import HARMLESS, HOSTILE
 
 from refnet.catalog.artifact import OpenArtifact
 from refnet.core.errors import Exit, RefnetError
-from refnet.sources.folder import restore_files
+from refnet.sources.folder import files_artifact, restore_files
 from refnet.sources.folder.scope import Unheld
 from refnet.sources.folder.swapping import WorkFolder
 from refnet.store.open_artifacts import artifact_at
@@ -34,6 +35,45 @@ def test_what_was_backed_up_is_live_again_and_what_was_live_is_kept(world):
     kept = done.previous.previous_folder / (world.folder.name if done.plan.entire else "")
     assert contents(kept).items() <= spoilt.items()
     assert stat.S_IMODE(done.previous.path.stat().st_mode) == 0o700
+
+
+def test_sparse_files_come_back_sparse_and_no_others(vault: World) -> None:
+    files = {
+        "long": {0: b"start", 9 << 20: b"end"},
+        "short": {200 << 10: b"end"},
+        "odd": {0: b"x", (1 << 20) + 7: b"end"},
+        "dense": {0: bytes(1 << 20) + b"end"},
+    }
+    for name, parts in files.items():
+        with (vault.folder / name).open("wb") as file:
+            for at, data in parts.items():
+                file.seek(at)
+                file.write(data)
+            if name == "long":
+                file.truncate(20 << 20)
+            os.fsync(file.fileno())
+    held, before = vault.backup(), contents(vault.folder)
+    taken = used(vault.folder, files)
+    assert taken["long"] < 1 << 20 < taken["dense"]
+    listed = held.files() or b""
+    assert (listed[:13], listed.count(b'"sparse":true')) == (b'{"format": 3,', 3)
+    shutil.rmtree(vault.folder)
+
+    vault.restore(held)
+
+    assert contents(vault.folder) == before
+    found = used(vault.folder, files)
+    assert found["dense"] >= taken["dense"]
+    assert all(found[name] <= taken[name] for name in files if name != "dense")
+    assert not files_artifact.live_differences(held, vault.place).changed
+
+
+def used(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Bytes on the disk, as du says."""
+    said = subprocess.run(
+        ["du", "-B1", *names], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout
+    return {name: int(size) for size, name in (line.split("\t") for line in said.splitlines())}
 
 
 def test_an_undo_brings_back_what_was_live_and_a_second_one_the_restore(world):

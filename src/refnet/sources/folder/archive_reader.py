@@ -141,7 +141,7 @@ class _MemberChecks:
     def take(self, member: Listed, reader: TarReader) -> None:
         expected = self._expect(member)
         if expected:
-            member = member._replace(mtime_ns=expected.mtime_ns)
+            member = member._replace(mtime_ns=expected.mtime_ns, sparse=expected.sparse)
             if expected.acl is None:  # its list is of a version that did not look
                 member = member._replace(acl=None, xattrs=None)
         before = self.listed.get(member.path)

@@ -27,6 +27,8 @@ from refnet.sources.folder.walk import FolderStates, WalkedEntry, changed_folder
 #: How often a file is read that changes while it is read; the last copy stays, with a note.
 _TRIES = 3
 _SET_ID = stat.S_ISUID | stat.S_ISGID
+#: The bytes that holes must save, and the unit of st_blocks.
+_LEAST_SAVED, _SECTOR = 64 << 10, 512
 
 
 @dataclass
@@ -265,6 +267,8 @@ class _Writer:
                 f"{show(path)} changed each of the {_TRIES} times that it was read: "
                 "the archive may contain a mixture of its versions"
             )
+        if _is_sparse(status, descriptor):
+            listed = listed._replace(sparse=True)
         for name in unkept:
             self.unkept.add(name, path)
         if status.st_mode & _SET_ID:
@@ -312,3 +316,12 @@ class _Writer:
         self._tar.write(padding(listed.size))
         self._tar.end_member()
         return listed._replace(sha256=digest.hexdigest()), read
+
+
+def _is_sparse(status: os.stat_result, descriptor: int) -> bool:
+    """Whether the file has holes; a file system that compresses allocates less without any."""
+    if status.st_size - status.st_blocks * _SECTOR < _LEAST_SAVED:
+        return False
+    with suppress(OSError):  # it was emptied meanwhile
+        return os.lseek(descriptor, 0, os.SEEK_HOLE) < status.st_size
+    return False

@@ -21,8 +21,8 @@ from refnet.catalog.artifact import MOST_FILES
 from refnet.core.attributes import NONE, Attributes, without_mask
 from refnet.core.member_names import MAX_PATH, ArchiveError, checked, leads_inside, parent, show
 
-#: Format 1 has no ACLs and attributes.
-FORMAT, _WITHOUT_ATTRIBUTES = 2, 1
+#: Format 1 has no ACLs and attributes; a list has format 3 if a file in it was sparse.
+FORMAT, _WITHOUT_ATTRIBUTES, _WITH_SPARSE = 2, 1, 3
 
 #: Limits of a 64-bit number, and of a user id (the last one means "no user").
 _MOST, _NO_USER = 1 << 63, (1 << 32) - 1
@@ -70,6 +70,8 @@ class Listed(NamedTuple):
     same_as: str = ""
     #: The attributes themselves, only for a member that is written or has been read. Never in a list.
     kept: Attributes = NONE
+    #: Whether the file had holes; False for a live entry.
+    sparse: bool = False
 
     @classmethod
     def of(cls, path: str, kind: FileKind, status: os.stat_result, *, at: int = -1) -> Self:
@@ -134,14 +136,18 @@ class FileList:
     def to_json(self) -> bytes:
         members = json.dumps(self.members, separators=(",", ":")).encode()
         out = io.BytesIO()  # nothing of it is in memory twice: there can be a million lines
-        looked = all(listed.acl is not None for listed in self.files)
-        start = (FORMAT if looked else _WITHOUT_ATTRIBUTES, members)
-        out.write(b'{"format": %d,\n"members": %b,\n"files": [\n' % start)
+        out.write(b'{"format": %d,\n"members": %b,\n"files": [\n' % (self._format, members))
         for number, listed in enumerate(self.files):
             out.write(b",\n" if number else b"")
             out.write(_line(listed).encode())
         out.write(b"\n]}\n")
         return out.getvalue()
+
+    @property
+    def _format(self) -> int:
+        if any(listed.acl is None for listed in self.files):
+            return _WITHOUT_ATTRIBUTES
+        return _WITH_SPARSE if any(listed.sparse for listed in self.files) else FORMAT
 
     @classmethod
     def from_json(cls, text: bytes, most: int = MOST_FILES) -> Self:
@@ -218,8 +224,10 @@ def part_of(text: bytes, path: str) -> FileList | None:
 
 
 def _line(listed: Listed) -> str:
-    path, kind, size, mode, mtime_ns, uid, gid, at, sha256, target, acl, xattrs, *_ = listed
+    path, kind, size, mode, mtime_ns, uid, gid, at, sha256, target, acl, xattrs, *_, sparse = listed
     more = f',"sha256":"{sha256}"' if sha256 else f",{_text('target', target)}" if target else ""
+    if sparse:
+        more += ',"sparse":true'
     if acl or xattrs:
         more = (f',"acl":"{acl}"' if acl else "") + (f',"xattrs":"{xattrs}"' if xattrs else "") + more
     return (
@@ -249,7 +257,7 @@ _ENTRY = re.compile(
     rb'\{"path(_base64)?":%(string)b,"kind":"(file|folder|link)","size":(%(number)b),"mode":"([0-7]{4})"'
     rb',"mtime_ns":(-?(?:0|[1-9]\d{0,27})),"uid":(%(number)b),"gid":(%(number)b),"at":(%(number)b)'
     rb'(?:,"acl":"([0-9a-f]{64})")?(?:,"xattrs":"([0-9a-f]{64})")?'
-    rb'(?:,"sha256":"([0-9a-f]{64})"|,"target(_base64)?":%(string)b)?\}(,?)\n'
+    rb'(?:,"sha256":"([0-9a-f]{64})"(,"sparse":true)?|,"target(_base64)?":%(string)b)?\}(,?)\n'
     % {b"string": _STRING, b"number": _NUMBER}
 )
 _END = b"]}\n"
@@ -265,7 +273,7 @@ def _start(lines: _Lines) -> tuple[tuple[GzipMember, ...], bool]:
     first, second, third = (next(lines, (0, b""))[1] for _ in range(3))
     found = _FORMAT.match(first)
     number = int(found[1]) if found else 0
-    if found and number not in (FORMAT, _WITHOUT_ATTRIBUTES):
+    if found and number not in (FORMAT, _WITHOUT_ATTRIBUTES, _WITH_SPARSE):
         raise ArchiveError(f"the list of files has format {number}, not {FORMAT}")
     members = _MEMBERS.fullmatch(second)
     if first != b'{"format": %d,\n' % number or not members or third != b'"files": [\n':
@@ -273,7 +281,7 @@ def _start(lines: _Lines) -> tuple[tuple[GzipMember, ...], bool]:
     made = tuple(GzipMember(int(raw), int(offset)) for raw, offset in _MEMBER.findall(members[1]))
     if any(one.raw >= other.raw or one.offset >= other.offset for one, other in pairwise(made)):
         raise ValueError("its gzip members are not in order")
-    return made, number == FORMAT
+    return made, number != _WITHOUT_ATTRIBUTES
 
 
 def _entries(lines: _Lines, most: int, *, looked: bool) -> Iterator[Listed]:
@@ -284,7 +292,7 @@ def _entries(lines: _Lines, most: int, *, looked: bool) -> Iterator[Listed]:
             count += 1
             if count > most:
                 raise ValueError(f"more than {most} entries")
-            more = found[15]
+            more = found[16]
             yield _listed(found, looked=looked)
         elif more and not count and line == b"\n":
             more = b""  # an empty list
@@ -306,7 +314,7 @@ def _listed(found: re.Match[bytes], *, looked: bool) -> Listed:
     size, mode, mtime_ns = int(found[4]), int(found[5], 8), int(found[6])
     uid, gid, at = int(found[7]), int(found[8]), int(found[9])
     acl, xattrs = (digest.decode() if digest else "" if looked else None for digest in found.group(10, 11))
-    sha256, target = (found[12] or b"").decode(), found[14]
+    sha256, target = (found[12] or b"").decode(), found[15]
     fits = (bool(sha256), target is not None) == (kind is FileKind.FILE, kind is FileKind.LINK) and (
         sha256 or not size
     )
@@ -314,8 +322,9 @@ def _listed(found: re.Match[bytes], *, looked: bool) -> Listed:
     if not fits or not possible(size, mtime_ns, uid, gid) or at >= _MOST or mode & ~_MODES[kind]:
         raise ValueError(f"the entry of {show(path)}")
     if target is None and allowed:
-        return Listed(path, kind, size, mode, mtime_ns, uid, gid, at, sha256, "", acl, xattrs)
-    link = os.fsdecode(unquoted(target or b"", found[13]))
+        listed = Listed(path, kind, size, mode, mtime_ns, uid, gid, at, sha256, "", acl, xattrs)
+        return listed._replace(sparse=True) if found[13] else listed
+    link = os.fsdecode(unquoted(target or b"", found[14]))
     if len(link) >= MAX_PATH or not allowed:
         raise ValueError(f"the entry of {show(path)}")
     if not leads_inside(path, link):

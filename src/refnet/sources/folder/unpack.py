@@ -27,6 +27,8 @@ _SHARED = Path("/dev/shm")  # noqa: S108  # only in a folder of its own
 _SCRATCH = f"{HIDDEN_PREFIX}files-"
 #: What an ordinary user needs to compare its own files: a mode without it is not set, and named.
 _READABLE = {FileKind.FILE: 0o400, FileKind.FOLDER: 0o500}
+#: Zeros at the ends of pieces of a sparse file become holes.
+_PIECE = 64 << 10
 #: The most bytes of different ACLs of folders, which stay in memory.
 _MOST_ACLS = 64 << 20
 
@@ -184,7 +186,8 @@ class FreshFolder:
         try:
             if member.same_as:
                 member = member._replace(kept=self._shared(member))
-            for block in self._copied(member.same_as) if member.same_as else content:
+            blocks = self._copied(member.same_as) if member.same_as else content
+            for block in _without_zeros(descriptor, member.size, blocks) if member.sparse else blocks:
                 write_all(descriptor, block)
             if member.kept is not NONE and not set_user(descriptor, member.kept):
                 self.unheld.add(Aspect.XATTRS, member.path)
@@ -268,6 +271,19 @@ class FreshFolder:
                 yield block
         finally:
             os.close(descriptor)
+
+
+def _without_zeros(descriptor: int, size: int, content: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield `content`, to be written to the file `descriptor`, without zeros, which become holes; `size`: its bytes."""
+    for block in content:
+        for start in range(0, len(block), _PIECE):
+            piece = block[start : start + _PIECE]
+            after = piece.lstrip(b"\0")
+            data = after.rstrip(b"\0")
+            os.lseek(descriptor, len(piece) - len(after), os.SEEK_CUR)
+            yield data
+            os.lseek(descriptor, len(after) - len(data), os.SEEK_CUR)
+    os.ftruncate(descriptor, size)
 
 
 @contextmanager
