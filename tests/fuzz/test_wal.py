@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents
 
-from refnet.catalog.wal import IndexLine, parse_lsn, read_history
+from refnet.catalog.wal import SHARES, IndexLine, LastReading, parse_lsn, read_history
 from refnet.catalog.wal_record import RecordName, SentSegment, Tail, WalRecord
 from refnet.catalog.wal_stream import StreamReport
 from refnet.sources.cluster.wal_archive import ServerFacts
@@ -19,6 +19,10 @@ LINE = '{"segment": "000000010000000000000005", "sha256": "%s", "size": 7, "firs
 REPORT = (
     '{"format": 1, "state": "streaming", "at": "2026-11-30T10:00:00+00:00", "pid": 7, "timeline": 1,'
     ' "server_lsn": 5, "received_lsn": 4, "received_until": "2026-11-30T10:00:00+00:00", "slot": "refnet_main"}'
+)
+READING = (
+    '{"format": 1, "damaged": ["000000010000000000000005", "000000010000000000000006.partial"],'
+    ' "shares": ["2026-11-30T10:00:00+00:00", "2026-12-01T10:00:00+00:00"]}'
 )
 SERVER = '{"format": 1, "system_identifier": "7713912749545699872", "segment_bytes": 1048576, "major": 17}'
 
@@ -30,6 +34,16 @@ def test_a_line_of_the_index_is_read_or_refused(text: bytes) -> None:
     if found:
         assert len(found.name) in {24, 32}
         assert IndexLine.from_json(found.to_json()) == found
+
+
+@fuzzed
+@given(documents(json.loads(READING), READING.encode()))
+def test_what_a_reading_found_is_read_or_refused(text: bytes) -> None:
+    found = outcome(lambda: LastReading.from_json(text), ValueError)
+    if found:
+        assert 0 <= found.next_share < SHARES
+        assert found.whole_since is None or len(found.shares) == SHARES
+        assert LastReading.from_json(found.to_json()) == found
 
 
 @fuzzed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refnet.catalog.artifact import Proof
+from refnet.catalog.artifact import Finding, Proof
 from refnet.catalog.manifest import SOURCE_ROWS, Manifest, Outcome
 from refnet.core.clock import rounded
 from refnet.core.errors import Exit, RefnetError, worst
@@ -36,6 +36,8 @@ class Backup:
     uncopied: RefnetError | None = None
     #: What a user has to accept: that it shrank, and objects of the source.
     unaccepted: tuple[str, ...] = ()
+    #: What came of the check of what its source keeps beside its artifacts.
+    beside: tuple[Finding, ...] = ()
     #: A proof that could not run is a result of its own.
     must_prove: bool = True
 
@@ -86,5 +88,6 @@ class Backup:
             "warnings": list(self.warnings),
             "unrecorded": self.unrecorded or None,
             "unaccepted": list(self.unaccepted),
+            "beside": [one.to_json() for one in self.beside],
             "copies": [one.to_json() for one in self.copies],
         }

@@ -18,7 +18,7 @@ from refnet import __version__
 from refnet.actions.choose import Selected
 from refnet.actions.copy import read_back_older
 from refnet.actions.store import check_due
-from refnet.actions.verify import Verified, verify
+from refnet.actions.verify import Verified, beside, verify
 from refnet.actions.watching import open_watch, report_proof
 from refnet.catalog.artifact import Finding, OpenArtifact, Proof
 from refnet.catalog.manifest import Level, Manifest, Outcome, utc
@@ -153,7 +153,7 @@ def _closed(context: Context, chosen: OpenArtifact) -> Verified | None:
         return None
     why = "it is encrypted, and the recovery key is needed: run `refnet drill` at a terminal, or with --identity-file FILE"
     proof = Proof(Level.PROVEN, None, (Finding("the proof itself", Outcome.UNVERIFIED, why),))
-    return Verified(chosen, proof, context.clock.now(), 0.0)
+    return Verified(chosen, proof, context.clock.now(), 0.0, beside=beside(context, chosen))
 
 
 def report(found: Drill, facts: Mapping[str, str]) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def _result(result: Verified, started: datetime) -> dict[str, Any]:
         "missing_walls": list(proof.missing_walls),
         "recovery_seconds": round(sum(proof.seconds.values()), 3),
         "seconds": rounded(proof.seconds),
-        "findings": [finding.to_json() for finding in proof.findings],
+        "findings": [finding.to_json() for finding in (*proof.findings, *result.beside)],
         "rows": list(proof.rows),
         "unrecorded": result.unrecorded or None,
     }

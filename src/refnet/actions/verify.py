@@ -18,8 +18,9 @@ from refnet.catalog.catalog import Catalog
 from refnet.catalog.evidence import MOST_ROW_DIGESTS, Fault
 from refnet.catalog.manifest import Entry, Evidence, Level, Outcome
 from refnet.catalog.next_artifact import ALL, Proving
+from refnet.catalog.source_name import LOCAL
 from refnet.context import Context
-from refnet.core.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError, worst
 from refnet.sources import kind_of, source_of
 from refnet.store.local import LocalStore
 
@@ -41,11 +42,14 @@ class Verified:
     unrecorded: str = ""
     #: The objects of the source that no server accepts and nobody has accepted.
     unaccepted: tuple[str, ...] = ()
+    #: What came of the check of what its source keeps beside its artifacts: no evidence of this one.
+    beside: tuple[Finding, ...] = ()
 
     @property
     def exit(self) -> Exit:
         found = EXITS[self.proof.outcome]
-        return Exit.FAILED if found is Exit.DONE and self.unaccepted else found
+        own = Exit.FAILED if found is Exit.DONE and self.unaccepted else found
+        return worst([own, *(EXITS[one.outcome] for one in self.beside)])
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -55,6 +59,7 @@ class Verified:
             "seconds_in_all": round(self.seconds, 3),
             "unrecorded": self.unrecorded or None,
             "unaccepted": list(self.unaccepted),
+            "beside": [one.to_json() for one in self.beside],
             **self.proof.to_json(),
         }
 
@@ -86,7 +91,18 @@ def verify(
     def known() -> tuple[Entry, ...]:
         return (chosen.entry, *context.store.entries(chosen.source)) if chosen.entry else ()
 
-    return Verified(chosen, proof, at, seconds, *record(chosen, proof, lines, known))
+    recorded = record(chosen, proof, lines, known)
+    return Verified(chosen, proof, at, seconds, *recorded, beside=beside(context, chosen))
+
+
+def beside(context: Context, chosen: OpenArtifact, *, share: bool = False) -> tuple[Finding, ...]:
+    """Check what the source of `chosen`, which is in the backup folder, keeps beside its artifacts."""
+    if chosen.store not in {"", LOCAL} or chosen.entry is None:
+        return ()
+    try:
+        return tuple(source_of(context.settings, chosen.source).beside(context, share=share))
+    except RefnetError as error:
+        return (stopped_by("what is kept beside the artifacts", error),)
 
 
 def _gone(chosen: OpenArtifact) -> Finding | None:
@@ -201,6 +217,7 @@ def prove(
         proof=proof,
         unaccepted=(*result.unaccepted, *faulty),
         unrecorded=unrecorded or result.unrecorded,
+        beside=beside(context, artifact, share=True),
     )
 
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Annotated, NamedTuple
 
 from refnet.core import checked
-from refnet.core.records import Layout, Named, Record
+from refnet.core.records import Layout, Most, Named, Record
 
 #: The sizes that `initdb --wal-segsize` accepts, in bytes.
 SIZES = frozenset(1 << bits for bits in range(20, 31))
@@ -26,6 +26,10 @@ _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})", re.ASCII)
 _NAME = re.compile(r"[0-9A-F]{24}", re.ASCII)
 #: Ends the name of the segment in which a timeline ended: its rest was never written.
 PARTIAL = ".partial"
+#: The most damaged segments of an archive that are remembered.
+MOST_DAMAGED = 100_000
+#: Nights in which every segment is read, a share each.
+SHARES = 7
 
 
 def parse_lsn(text: str) -> int:
@@ -88,6 +92,28 @@ class IndexLine(Record):
     #: Times of its first and last commit; None: it has no commit, or they could not be read.
     first_commit: datetime | None = None
     last_commit: datetime | None = None
+
+
+@dataclass(frozen=True)
+class LastReading(Record):
+    """What the readings of an archive of WAL found, which compare its segments with the index."""
+
+    LAYOUT = Layout("the record of a reading of WAL", longest=4 << 20, more=True, format=1, reads="format 1")
+
+    #: Names in the index of segments that differ from it.
+    damaged: Annotated[tuple[Annotated[str, _FILE], ...], Most(MOST_DAMAGED)] = ()
+    #: When each share of the segments was read last.
+    shares: Annotated[tuple[datetime, ...], Most(SHARES)] = ()
+
+    @property
+    def next_share(self) -> int:
+        """The share that was not read for the longest time."""
+        return len(self.shares) if len(self.shares) < SHARES else self.shares.index(min(self.shares))
+
+    @property
+    def whole_since(self) -> datetime | None:
+        """Every segment that is older than this moment was read since then; None: some never were."""
+        return min(self.shares) if len(self.shares) == SHARES else None
 
 
 class Segment(NamedTuple):

@@ -69,6 +69,9 @@ class StreamStatus:
     base: Entry | None = None
     #: Gaps that no newer base backup has healed: moments after them cannot be restored.
     open_gaps: tuple[Gap, ...] = ()
+    #: Names of damaged segments, which are also gaps, and the moment since which every segment was read; None: some never were.
+    damaged: frozenset[str] = frozenset()
+    read_since: datetime | None = None
     #: The remote stores that get the WAL.
     stores: tuple[StoreLag, ...] = ()
 
@@ -113,6 +116,8 @@ class StreamStatus:
             "restorable_until": utc(window[1]) if window else None,
             "gaps": [_of_gap(one) for one in self.gaps],
             "open_gaps": [_of_gap(one) for one in self.open_gaps],
+            "damaged": sorted(self.damaged),
+            "read_since": utc(self.read_since) if self.read_since else None,
             "segments": self.segments,
             "stored_bytes": self.stored_bytes,
             "slot": report.slot if report else None,
@@ -159,7 +164,8 @@ def watch_stream(found: StreamStatus) -> Iterator[Check]:
     for store in found.stores:
         yield Check(found.source, f"WAL in {store.store}", *_store_lag(found, store))
     if found.open_gaps:
-        says = f"WAL is missing: {formatting.some([*map(str, found.open_gaps)], 3)}; `refnet backup {found.source}` makes later moments reachable"
+        is_damaged = all(one.first in found.damaged for one in found.open_gaps)
+        says = f"WAL is {'damaged' if is_damaged else 'missing'}: {formatting.some([*map(str, found.open_gaps)], 3)}; `refnet backup {found.source}` makes later moments reachable"
         yield Check(found.source, "gaps", Status.CRITICAL, says)
     if report.slot_status in {"lost", "unreserved"}:
         says = f"{report.slot} is {report.slot_status}: the server drops WAL that was not received"

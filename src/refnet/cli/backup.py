@@ -329,6 +329,7 @@ def _print(result: Backup, context: Context, width: int) -> None:
         render.print_proof(lead, result.proof, took, result.unrecorded, indent=width + 1)
     elif result.unrecorded:
         print(f"{lead} the evidence could not be recorded: {result.unrecorded}")
+    render.print_beside(lead, result.beside)
     if result.copies:
         from refnet.cli.copy import print_copies
 

@@ -58,6 +58,7 @@ def _print(found: Drill, store: AnyStore) -> None:
         render.print_proof(
             f"{result.chosen.source:{width}} {result.chosen.label}:", result.proof, indent=width + 1
         )
+        render.print_beside(" " * width, result.beside)
         if result.chosen.entry and result.proof.seconds:
             old = formatting.age(found.started - result.chosen.entry.created)
             say(f"{'':{width}} measured recovery {recovery}, age of the data {old}")

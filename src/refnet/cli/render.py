@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len as cells_of
 from rich.cells import chop_cells
 
-from refnet.catalog.artifact import OpenArtifact, Proof
+from refnet.catalog.artifact import Finding, OpenArtifact, Proof
 from refnet.catalog.identity import Whose, labels
 from refnet.catalog.manifest import Entry, Evidence, Level, Manifest, Outcome, Unprotected, utc
 from refnet.catalog.remote import CopyLevel
@@ -163,6 +163,15 @@ def details(proof: Proof) -> list[str]:
 
         lines.append(f"without isolation layers: {', '.join(proof.missing_walls)}. {advice()}")
     return [plain(line) for line in lines]
+
+
+def print_beside(lead: str, findings: Iterable[Finding]) -> None:
+    """Print what came of the check of what a source keeps beside its artifacts."""
+    for one in findings:
+        if one.outcome is Outcome.PASSED:
+            say(plain(f"{lead} {one.what}: {one.reason}"))
+        else:
+            print(plain(f"{lead} {_MARKS[one.outcome]}: {one.what}: {one.reason}"))
 
 
 def print_artifact(shown: Shown) -> None:

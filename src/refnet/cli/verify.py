@@ -77,3 +77,4 @@ def verify(
 def _print(result: Verified) -> None:
     took = f" in {formatting.seconds(result.seconds)}"
     render.print_proof(f"{result.chosen.label}:", result.proof, took, result.unrecorded, indent=2)
+    render.print_beside(" ", result.beside)

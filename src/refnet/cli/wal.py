@@ -137,6 +137,9 @@ def _rows(one: StreamStatus) -> Iterator[tuple[str, str]]:
     else:
         yield "restorable", f"nothing: `refnet backup {one.source}` makes a base backup"
     yield "gaps", formatting.some([*map(str, one.gaps)], 3) or "none"
+    if one.damaged:
+        yield "damaged", formatting.some(sorted(one.damaged), 3)
+    yield "compared", f"all since {formatting.local(one.read_since)}" if one.read_since else "not all yet"
     left = "no limit" if report.slot_left is None else f"{formatting.size(report.slot_left)} until it is lost"
     yield "slot", f"{report.slot}, {report.slot_status or 'unknown'}, {left}"
     kept = f"{formatting.plural(one.segments, 'segment')}, {formatting.size(one.stored_bytes)}"

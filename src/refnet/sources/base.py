@@ -231,6 +231,10 @@ class Source(ABC):
         """The artifacts among `entries` that a restore of `entry` reads, `entry` last; RefnetError if one is missing."""
         return (entry,)
 
+    def beside(self, context: Context, *, share: bool = False) -> Iterable[Finding]:  # noqa: ARG002
+        """Check what it keeps beside its artifacts; `share`: as much as is due in one night."""
+        return ()
+
     def lag_in(self, context: Context, store: str) -> Iterable[str]:  # noqa: ARG002
         """How far what is sent to a remote store beside its artifacts is, a sentence each."""
         return ()

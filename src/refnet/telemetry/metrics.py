@@ -82,6 +82,8 @@ _HELP = {
     "refnet_wal_receiver_up": "1 if a receiver runs and streams, else 0.",
     "refnet_wal_last_commit_timestamp_seconds": "The last commit in the archive of WAL.",
     "refnet_wal_gaps": "Gaps in the WAL after the newest base backup: later moments cannot be restored.",
+    "refnet_wal_damaged_segments": "Segments of WAL whose bytes differ from the index, as a reading found; they are gaps too.",
+    "refnet_wal_read_timestamp_seconds": "Every older segment of WAL was read and compared with the index since this moment.",
     "refnet_wal_slot_ok": "1 if the replication slot keeps all WAL that was not received, else 0.",
     "refnet_wal_slot_left_bytes": "WAL that the server can still write before it drops what was not received.",
     "refnet_wal_restorable_from_timestamp_seconds": "The first moment that can be restored.",
@@ -264,6 +266,10 @@ def _wal(facts: Facts) -> Iterator[Metric]:
             one.last_commit.timestamp() if one.last_commit else None
         ),
         "refnet_wal_gaps": lambda one, _: len(one.open_gaps),
+        "refnet_wal_damaged_segments": lambda one, _: len(one.damaged),
+        "refnet_wal_read_timestamp_seconds": lambda one, _: (
+            one.read_since.timestamp() if one.read_since else None
+        ),
         "refnet_wal_slot_ok": lambda _, report: report.slot_status in {"reserved", "extended"},
         "refnet_wal_slot_left_bytes": lambda _, report: report.slot_left,
         "refnet_wal_restorable_from_timestamp_seconds": lambda one, _: (

@@ -125,3 +125,44 @@ def test_a_store_that_is_away_stops_no_receiver_and_is_said_once(
         (folder / "unmounted").rename(folder / "store")
         sender.send()
     assert "again" in notes[1]
+
+
+def test_a_flipped_bit_in_the_archive_is_an_alarm_until_the_segment_comes_back_from_the_store(
+    server: WalServer, short_folder: Path
+) -> None:
+    folder = short_folder / "flipped"
+    folder.mkdir()
+    folder.chmod(0o711)
+    protected = Protected(server, folder)
+    receiving, refnet = protected.receiving, protected.refnet
+    with receiving.running() as run:
+        refnet("backup", "main-cluster", "--no-prove").succeeds()
+        server.write(4)
+        receiving.catch_up(run)
+        refnet("copy", "main-cluster").succeeds()
+    archive = receiving.archive
+    damaged = archive.segments(archive.timeline)[-2]
+    path = archive.folder_of(archive.timeline) / f"{damaged.file}.gz"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+    found = refnet("verify", "main-cluster", "--level", "intact")
+    assert found.code == 4, found.out
+    assert re.search(rf"failed: WAL: damaged, 1 of [0-9]+ segments: {damaged.name}; moments after", found.out)
+    assert "`refnet backup main-cluster` makes later ones reachable" in found.out
+    (shown,) = refnet("list", "main-cluster", "--json").json["artifacts"]
+    assert shown["state"] == "intact"  # the base backup is as it was
+    gaps = next(one for one in refnet("monitor", "--json").json["checks"] if one["check"] == "gaps")
+    assert (gaps["status"], gaps["says"].split(";")[0]) == ("critical", f"WAL is damaged: {damaged.name}")
+    assert receiving.status()["damaged"] == [damaged.name]
+    assert 'refnet_wal_damaged_segments{cluster="main"} 1.0' in refnet("metrics").out
+    refused = refnet("restore", "main-cluster", "--latest", "--into", folder / "data")
+    assert refused.code == 1
+    assert damaged.name in refused.err
+
+    key = ("--identity-file", folder / "key", "--signer", protected.signer)
+    refnet("fetch", "main-cluster", "--store", "nas", *key).succeeds()
+    assert receiving.status()["damaged"] == []
+    again = refnet("verify", "main-cluster", "--level", "intact")
+    assert (again.code, "all match" in again.out) == (0, True), again.out

@@ -341,7 +341,7 @@ def _before(stop: _Stop, bases: Sequence[Candidate], archived: Archived) -> Iter
 
 def _missing(gap: wal.Gap, base: Candidate) -> RefnetError:
     return RefnetError(
-        f"WAL is missing between {base.name} and that moment: {gap}",
+        f"WAL is missing or damaged between {base.name} and that moment: {gap}",
         "Choose a moment before the gap, or after the next base backup; `refnet wal status` shows gaps.",
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -188,6 +188,16 @@ class ClusterBases(OnServer):
 
     def chain(self, entry: Entry, entries: Iterable[Entry]) -> tuple[Entry, ...]:
         return cluster_base.whole_chain(entry, entries)
+
+    def beside(self, context: Context, *, share: bool = False) -> Iterator[Finding]:
+        from refnet.sources.cluster.wal_reading import WalReading
+
+        now, bases = context.clock.now(), context.catalog.entries(self.name)
+        since = now - timedelta(days=wiring.retention(self.settings, self.name).days)
+        for needed in needed_wal(bases, since):
+            archive = WalArchive.of(self.settings, needed.system_identifier)
+            if archive.exists():
+                yield WalReading(archive, needed, bases, now, context.progress).read(share=share)
 
     def lag_in(self, context: Context, store: str) -> Iterator[str]:
         from refnet.sources.cluster.stream_status import read_status

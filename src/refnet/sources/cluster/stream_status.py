@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
+from refnet.catalog.cluster_base import facts_of
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import Kind, SourceName, bases_name
-from refnet.catalog.wal import Gap
+from refnet.catalog.wal import PARTIAL, Gap
 from refnet.catalog.wal_status import StoreLag, StreamStatus, reachable
 from refnet.settings import Settings
 from refnet.settings.sources import server_of
@@ -51,10 +52,10 @@ def read_status(
     if report and report.received_until:  # it counts while what was received is here
         report = replace(report, received_until=archive.covered_until())
     there = [one for each in archive.timelines() for one in archive.segments(each)]
-    newest = max((one.name for one in there), default="")
-    first = min((one.start for one in there), default=None)
-    timeline = report.timeline if report else int(newest[:8] or "1", 16)
-    gaps = archive.gaps(first, timeline) if first is not None else ()
+    bases = (facts for one in entries if (facts := facts_of(one)))
+    begins = [one.start_lsn for one in bases if one.system_identifier == archive.folder.name]
+    first = min([*begins, *(one.start for one in there)], default=None)
+    gaps, reading = archive.gaps(first, archive.timeline) if first is not None else (), archive.last_reading()
     base, still_open = reachable(entries, archive.folder.name, gaps, size)
     indexed = max((one.last_commit for one in there if one.last_commit), default=None)
     return StreamStatus(
@@ -72,6 +73,8 @@ def read_status(
         is_unsealed=settings.encryption_local,
         base=base,
         open_gaps=still_open,
+        damaged=frozenset(one.removesuffix(PARTIAL) for one in reading.damaged),
+        read_since=reading.whole_since,
         stores=tuple(_store(settings, one, archive, entries) for one in stores_of(settings, cluster)),
     )
 

@@ -4,6 +4,7 @@
     cluster/SYSTEM_IDENTIFIER/wal/00000001/NAME.gz      a segment
     cluster/SYSTEM_IDENTIFIER/wal/00000001/index.jsonl  a line for each: SHA-256, size, times of commits
     cluster/SYSTEM_IDENTIFIER/wal/00000002.history      where timeline 2 forked
+    cluster/SYSTEM_IDENTIFIER/reading.json              what was found when segments were read again
     cluster/SYSTEM_IDENTIFIER/receiver.json             what the receiver reports, once a second
     cluster/SYSTEM_IDENTIFIER/live/                     the folder of pg_receivewal: what is not in the archive yet
 
@@ -29,7 +30,7 @@ from typing import Annotated, Self
 from isal import isal_zlib
 
 from refnet.catalog import wal
-from refnet.catalog.wal import PARTIAL, Fork, Gap, IndexLine, Segment
+from refnet.catalog.wal import PARTIAL, Fork, Gap, IndexLine, LastReading, Segment
 from refnet.catalog.wal_stream import LONGEST, StreamReport
 from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
@@ -49,14 +50,14 @@ from refnet.wiring import UNSEALED
 #: Deflated bytes that are inflated at once.
 _AT_ONCE = 128 << 10
 #: Threads that read segments, of at most so many bytes each.
-_THREADS, _SMALL = 2, 64 << 20
+THREADS, SMALL = 2, 64 << 20
 #: The most segments in which the last commit is looked for.
 _LOOKS = 20
 #: The folder of archives in the backup folder.
 CLUSTER = "cluster"
 #: The most segments between two positions: 64 TiB of WAL at 16 MiB.
 MOST_SEGMENTS = 1 << 22
-FACTS, REPORT = "cluster.json", "receiver.json"
+FACTS, REPORT, READING = "cluster.json", "receiver.json", "reading.json"
 _LONGEST_FACTS = 4 << 10
 #: A page of WAL, in bytes, unless the server was built otherwise: one that was written is not all zeros.
 _PAGE = 8 << 10
@@ -149,6 +150,12 @@ class WalArchive:
         found = (int(one, 16) for one in sizes_in(self.folder / "wal") if _TIMELINE.fullmatch(one))
         return tuple(one for one in found if self.segments(one))
 
+    @property
+    def timeline(self) -> int:
+        """The one that was received last."""
+        report, there = self.report(), self.timelines()
+        return report.timeline if report else max(there, default=1)
+
     def history(self, timeline: int) -> tuple[Fork, ...]:
         """Forks before `timeline`, oldest first; empty for the first one. RefnetError if it is missing or malformed."""
         if timeline == 1:
@@ -177,11 +184,21 @@ class WalArchive:
         """Segments in the archive, in order: those with a line in the index, and a file of the size that it says."""
         return segments_in(self.folder_of(timeline), self.segment_size)
 
+    def last_reading(self) -> LastReading:
+        """What readings of the segments found; nothing, if there was none, or its record is malformed."""
+        try:
+            return LastReading.from_json(read_regular(self.folder / READING, LastReading.LAYOUT.longest))
+        except (OSError, ValueError):
+            return LastReading()
+
     def present(self, *, live: bool = True) -> frozenset[str]:
-        """Names of all complete segments, of every timeline; `live`: those not in the archive yet, and .partial, too."""
-        there = {
-            one.name for each in self.timelines() for one in self.segments(each) if live or not one.partial
-        }
+        """Names of all complete segments that are not known to be damaged, of every timeline.
+
+        live: also those that are not in the archive yet, and .partial.
+        """
+        damaged = frozenset(self.last_reading().damaged)
+        every = chain.from_iterable(map(self.segments, self.timelines()))
+        there = {one.name for one in every if one.file not in damaged and (live or not one.partial)}
         return frozenset(there | (set(self.in_live()) if live else set()))
 
     def cut(self) -> frozenset[str]:
@@ -242,6 +259,13 @@ class WalArchive:
             Exit.DAMAGED,
         )
 
+    def compare(self, segment: Segment) -> None:
+        """Read a segment of the archive; RefnetError (DAMAGED) if it differs from the index."""
+        for _ in self._inflated(
+            self.folder_of(wal.timeline_of(segment.name)) / f"{segment.file}.gz", segment.sha256
+        ):
+            pass
+
     def inflated(self, path: Path, sha256: str) -> bytes:
         """Bytes of the deflated segment `path`; RefnetError (DAMAGED) unless they have that digest."""
         return b"".join(self._inflated(path, sha256))
@@ -290,7 +314,7 @@ class WalArchive:
                     write_all(handle, piece)
                 return os.fstat(handle).st_size
 
-        with ThreadPoolExecutor(_THREADS if size <= _SMALL else 1, "wal") as pool:
+        with ThreadPoolExecutor(THREADS if size <= SMALL else 1, "wal") as pool:
             return sum(pool.map(write, names))
 
     def waldump(self) -> Path | None:

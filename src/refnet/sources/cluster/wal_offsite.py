@@ -194,9 +194,9 @@ def fill(
 
 
 def _bring(archive: WalArchive, store: RemoteStore, segment: SentSegment, folder: Path) -> bool:
-    """Bring one segment; False if it is there. RefnetError (DAMAGED) if it is not what was sent."""
+    """Bring one segment; False if it is there, and not known to be damaged. RefnetError (DAMAGED) if it is not what was sent."""
     known = archive.index(wal.timeline_of(segment.name)).get(segment.name)
-    if known and known.sha256 == segment.plain:
+    if known and known.sha256 == segment.plain and segment.name not in archive.last_reading().damaged:
         return False
     packed, plain = folder / f"{segment.name}.gz", folder / segment.name
     packed.write_bytes(wal_copies.fetch(store, segment))

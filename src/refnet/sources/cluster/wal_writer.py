@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from isal import isal_zlib
 
 from refnet.catalog import wal
-from refnet.catalog.wal import PARTIAL, IndexLine, Segment
+from refnet.catalog.wal import MOST_DAMAGED, PARTIAL, IndexLine, LastReading, Segment
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.core.locks import locked
 from refnet.sources.cluster import wal_dump
-from refnet.sources.cluster.wal_archive import FACTS, HISTORY, ServerFacts, WalArchive
+from refnet.sources.cluster.wal_archive import FACTS, HISTORY, READING, ServerFacts, WalArchive
 from refnet.sources.cluster.wal_dump import Commits
 from refnet.sources.cluster.wal_index import INDEX, sizes_in
 from refnet.store.disk import HiddenFile, append_lines, remove
@@ -69,13 +71,19 @@ def add(archive: WalArchive, file: Path) -> IndexLine:
         known = archive.index(timeline).get(file.name)
         if known and known.sha256 != sha256 and path.exists():
             raise _another(file)
-        if known and known.size == sizes_in(folder).get(path.name):
+        reading = archive.last_reading()
+        is_damaged = file.name in reading.damaged
+        if known and known.size == sizes_in(folder).get(path.name) and not is_damaged:
             return known
         line = IndexLine(
             file.name, sha256, _deflate(archive, data, path, sha256), *_commits(archive, file, data)
         )
         with explained(folder / INDEX):
             append_lines(folder / INDEX, line.to_json())
+        if is_damaged:
+            _keep(
+                archive, replace(reading, damaged=tuple(one for one in reading.damaged if one != file.name))
+            )
     return line
 
 
@@ -196,6 +204,23 @@ def drop_before(archive: WalArchive, segment: str, keep: Collection[str] = ()) -
                     replace_file(folder / INDEX, "".join(one.to_json() for one in lines).encode())
             count, freed = count + len(going), freed + sum(going.values())
     return count, freed
+
+
+def keep_reading(
+    archive: WalArchive, read: Collection[str], damaged: Collection[str], shares: Sequence[datetime]
+) -> None:
+    """Record what a reading found.
+
+    read: names in the index of the segments that it read; what is known of others stays.
+    """
+    with _indexing(archive):
+        names = {*archive.last_reading().damaged}.difference(read) | {*damaged}
+        _keep(archive, LastReading(tuple(sorted(names)[-MOST_DAMAGED:]), tuple(shares)))
+
+
+def _keep(archive: WalArchive, reading: LastReading) -> None:
+    with explained(archive.folder / READING):
+        replace_file(archive.folder / READING, reading.to_json().encode())
 
 
 @contextmanager

@@ -137,7 +137,10 @@ def test_a_moment_after_the_last_commit_is_refused_unless_the_stream_is_known_to
 def test_a_missing_segment_is_refused_and_an_older_base_is_no_way_around_it() -> None:
     gap = archive((timeline(1, COMMITS, 9), COMMITS), without=[segment_of(6 * SIZE, 1, SIZE)])
     error = refused(Wanted(time=at(8)), gap)
-    assert error.message == f"WAL is missing between base-5 and that moment: {segment_of(6 * SIZE, 1, SIZE)}"
+    assert (
+        error.message
+        == f"WAL is missing or damaged between base-5 and that moment: {segment_of(6 * SIZE, 1, SIZE)}"
+    )
     assert decide(Wanted(time=at(4.5)), gap, BASES).base.name == "base-2"
     assert decide(Wanted(time=at(8)), gap, [*BASES, base(7, 7.1)]).base.name == "base-7"
 
