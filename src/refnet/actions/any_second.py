@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,6 +38,7 @@ from refnet.sources.cluster.recovery_target import AfterTheEndError, parse_momen
 from refnet.sources.cluster.scratch_recovery import Recovered, recovered, with_settings
 from refnet.sources.cluster.stream_status import streamed
 from refnet.sources.database.dump.parallel_dump import DatabaseMaker
+from refnet.sources.database.restore.previous_databases import databases_on
 from refnet.sources.restore_options import AsOf
 from refnet.store.local import new_manifest
 from refnet.store.open_artifacts import artifact_in
@@ -183,15 +185,18 @@ def database_as_of(
 
 
 def _check_there(found: Recovered, name: str) -> None:
-    with found.cluster.target().connect() as session:
-        rows = session.execute(
-            "SELECT datname::text FROM pg_catalog.pg_database WHERE datallowconn ORDER BY 1"
-        )
-        there = [one for (one,) in rows.fetchall()]
-    if name not in there:
+    if name not in (there := databases_on(found.cluster.target())):
         raise RefnetError(
             f"the database {name} did not exist at that moment", f"There were: {some(there)}.", Exit.USAGE
         )
+
+
+def maker_as_of(settings: Settings, source: SourceName, found: Recovered, at: datetime) -> DatabaseMaker:
+    """The maker of an artifact of the database `source` in the recovered server `found`, which is as of `at`."""
+    name = servers.database_name(settings, source)
+    target, binaries = found.cluster.target(name), partial(local_postgres.binaries_for, settings)
+    with_settings(found, name)
+    return DatabaseMaker(source, lambda: target, binaries, settings.jobs, as_of=at)
 
 
 @contextmanager
@@ -205,10 +210,7 @@ def artifact_as_of(context: Context, moment: Moment) -> Iterator[OpenArtifact]:
     make_folder(place)
     with private_folder(place) as folder:
         with database_as_of(context, source, AsOf(moment.at.isoformat()), moment.recovery) as found:
-            target = found.found.cluster.target(found.name)
-            with_settings(found.found, found.name)
-            binaries = partial(local_postgres.binaries_for, context.settings)
-            maker = DatabaseMaker(source, lambda: target, binaries, context.settings.jobs, as_of=moment.at)
+            maker = maker_as_of(context.settings, source, found.found, moment.at)
             with explained(folder), (folder / name).open("xb") as out:
                 made = maker.dump(out, context.progress)
         with (folder / name).open("rb") as file:

@@ -19,13 +19,14 @@ from typing import Any
 from refnet import wiring
 from refnet.actions import recovery_settings
 from refnet.actions.choose import nothing, of_others
+from refnet.actions.latest_databases import said
 from refnet.actions.recovery_settings import BY_MANIFEST, Machine, RecoveryCommand, Setup
 from refnet.actions.recovery_stages import Live, Operator, RecoveryDone, run_stages
 from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.identity import Identity, Whose
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import STANDARD, SourceName, in_groups
-from refnet.context import own_home
+from refnet.context import Context, own_home
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder
@@ -76,6 +77,8 @@ class Planned:
 
     plan: RecoveryPlan
     setup: Setup
+    #: Sentences about the artifacts.
+    notes: tuple[str, ...] = ()
     #: Why sources will not be restored.
     problems: tuple[RefnetError, ...] = ()
 
@@ -136,7 +139,7 @@ class Planned:
             "commands": [
                 {"stage": one.stage, "command": one.line, "restored": one.restored} for one in self.commands
             ],
-            "notes": list(self.setup.notes),
+            "notes": [*self.setup.notes, *self.notes],
             "problems": [one.to_json() for one in self.problems],
         }
 
@@ -155,6 +158,7 @@ class Recovery:
         """warn: called with warnings about the settings, possibly repeatedly."""
         self._request, self._warn, self.clock = request, warn, clock or Clock()
         self._confirmed = False
+        self._made: tuple[str, ...] = ()
         #: What was said in the place of variables of the environment.
         self._variables = {**request.variables, **_variable("backup_dir", request.backup_dir)}
         #: What a plan says of artifacts that are dated in the future.
@@ -169,7 +173,9 @@ class Recovery:
     def planned(self) -> Planned:
         """The plan, and the setup after the configuration is restored."""
         setup = self._setup(self.plan.entries, planned=SourceName.CONFIG in self.plan.replacing)
-        planned = Planned(self.plan, replace(setup, notes=(*setup.notes, *self._clocks)))
+        planned = Planned(
+            self.plan, setup, (*self._clocks, *said(Context(setup.settings, self.clock), self.plan))
+        )
         return replace(planned, problems=tuple(self._problems(planned)))
 
     def _problems(self, planned: Planned) -> Iterator[RefnetError]:
@@ -216,13 +222,13 @@ class Recovery:
         self._confirmed = True
         entries, journal = self.plan.entries, self.plan.journal(self.clock.now())
         file = None if self._request.only else JournalFile(partial(self._journal, entries), journal)
-        live = partial(self._live, entries)
         own = self._before.home / "locks" / ".recovery"
         with explained(self._before.home):
             make_enterable(self._before.home)  # the user of a server that is made there passes through
         make_folder(own)
         with backup_folder.locked(own, "the recovery"):
-            done = run_stages(live, self.plan, operator, self.clock, file)
+            done = run_stages(self._live, self.plan, operator, self.clock, file)
+            self._made = done.made
             for path in self._journals(entries) if file and not done.left else ():
                 path.unlink(missing_ok=True)
         return done
@@ -236,7 +242,8 @@ class Recovery:
 
     def clear(self) -> bool:
         """Remove fetched artifacts if the current settings encrypt the backup folder; return whether that was done."""
-        fetched = self._request.fetched or frozenset()
+        in_plan = (one.name for one in self.plan.entries.values())
+        fetched = {*self._request.fetched, *in_plan, *self._made} if self._request.fetched else set()
         try:
             machine = Machine({**os.environ, **self._variables}, Path.cwd())
             now = recovery_settings.setup(machine, self.plan.entries).settings
@@ -281,10 +288,12 @@ class Recovery:
         if request.first and request.only:
             raise RefnetError("--from-stage and --only exclude each other", "Omit one of them.", Exit.USAGE)
         moment = parse_time(request.at, None) if request.at else None
-        there, fetched = wiring.store(self._before).entries(), request.fetched
-        everything = Catalog.of(
-            (one for one in there if fetched is None or one.name in fetched), self.clock.now()
-        )
+        there = wiring.store(self._before).entries()
+        if request.fetched is not None:  # and what an interrupted recovery made
+            fetched = {one.source: one for one in there if one.name in request.fetched}
+            names = request.fetched | self._in_journal(fetched)
+            there = tuple(one for one in there if one.name in names)
+        everything = Catalog.of(there, self.clock.now())
         named = request.from_database
         target = Identity(named) if named else self._database(everything, moment)
         catalog = everything.choices(target, moment)
@@ -310,6 +319,11 @@ class Recovery:
             raise RefnetError("--skip leaves nothing to recover", "Leave out fewer sources.", Exit.USAGE)
         self._clocks = tuple(note for entry in plan.entries.values() for note in catalog.notes(entry))
         return replace(plan, from_database=named)
+
+    def _in_journal(self, entries: Mapping[SourceName, Entry]) -> frozenset[str]:
+        """The artifacts of an interrupted recovery."""
+        found = (read_journal(path, self.clock.now()) for path in self._journals(entries))
+        return frozenset(name for one in found if one for name in one.names.values())
 
     def _skipped(self, plan: RecoveryPlan) -> frozenset[SourceName]:
         there = {str(one): one for one in (*plan.entries, *plan.absent)}

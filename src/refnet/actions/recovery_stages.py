@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-import http.client
-import os
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import islice
-from pathlib import Path
 from typing import Any, Protocol
 
-from refnet import servers
+from refnet.actions.latest_databases import LatestDatabases, base_of
+from refnet.actions.recovery_services import check_health, start_services
 from refnet.actions.recovery_settings import Setup
 from refnet.catalog.artifact import Finding
 from refnet.catalog.manifest import Entry, Outcome, utc
-from refnet.catalog.source_name import SourceName
-from refnet.compose import COMPOSE_FILES, compose_file
+from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError, worst
-from refnet.core.files import read_regular
 from refnet.core.formatting import compared
-from refnet.recovery.compose import Compose, working_program
 from refnet.recovery.plan import JournalFile, RecoveryPlan, Stage, restored_in
-from refnet.recovery.services import LocalServices, Services, wait_for
-from refnet.settings import Settings
 from refnet.sources import hooks, source_of
 from refnet.sources.base import Permits
-from refnet.telemetry.redact import redactor, secrets_of
+from refnet.sources.cluster.recovery_target import shown
 
 _UNKNOWN = "the settings do not name it"
 _WITHOUT = "Without services: REFNET_RECOVER_SERVICES=none."
-#: The time limit of one health request, and the pause between two looks, in seconds.
-_HEALTH_SECONDS, _PAUSE = 10, 0.5
-#: So many files with secrets are read, of at most so many bytes.
-_SECRETS, _SECRET_BYTES = 100, 64 << 10
 
 
 @dataclass(frozen=True)
@@ -64,6 +50,10 @@ class RecoveryDone:
     missing: Mapping[SourceName, str] = field(default_factory=dict)
     #: Sources of the set that another run can still restore.
     left: tuple[SourceName, ...] = ()
+    #: Databases restored from an artifact although WAL goes on after it, and why; and new ones that could not be made.
+    behind: Mapping[SourceName, str] = field(default_factory=dict)
+    #: The artifacts of databases that were made from base backups and WAL.
+    made: tuple[str, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -71,9 +61,9 @@ class RecoveryDone:
 
     @property
     def exit(self) -> Exit:
-        """DAMAGED if live data differ from the backup; FAILED if something is not restored."""
+        """DAMAGED if live data differ from the backup; FAILED if something is not restored, or not up to the last commit."""
         differs = any(finding.outcome is Outcome.FAILED for finding in self.findings)
-        return worst([Exit.DAMAGED] * differs + [Exit.FAILED] * bool(self.missing))
+        return worst([Exit.DAMAGED] * differs + [Exit.FAILED] * bool(self.missing or self.behind))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -81,6 +71,7 @@ class RecoveryDone:
             "seconds": round(self.seconds, 3),
             "complete": not self.missing,
             "missing": dict(self.missing),
+            "behind": dict(self.behind),
             "ages": {source: round(age.total_seconds()) for source, age in self.ages.items()},
             "stages": [
                 {"stage": one.stage, "says": list(one.says), "seconds": round(one.seconds, 3)}
@@ -134,7 +125,7 @@ class Operator(Protocol):
 
 
 def run_stages(
-    live: Callable[[], Live],
+    live: Callable[[Mapping[SourceName, Entry]], Live],
     plan: RecoveryPlan,
     operator: Operator,
     clock: Clock,
@@ -146,30 +137,33 @@ def run_stages(
     left out.
 
     Args:
-        live: returns the live system; called again once the configuration, and with it the settings, is restored.
+        live: returns the live system for a set; called again once the configuration, and with it the settings, is restored.
         journal: records what is done; None: the recovery cannot be continued.
     """
     began, done = clock.monotonic(), list[StageDone]()
-    run = _RecoveryRun(live, live(), plan, operator, clock, journal)
-    for stage in plan.stages:
-        done.append(run.stage(stage))
-        operator.report(done[-1])
+    run = _RecoveryRun(live, live(plan.entries), plan, operator, clock, journal)
+    with closing(run.latest):
+        for stage in plan.stages:
+            done.append(run.stage(stage))
+            operator.report(done[-1])
     missing = {
         **plan.missing,
         **run.unknown,
         **{source: error.message for source, error in run.failed.items()},
     }
-    ages = {s: clock.now() - entry.created for s, entry in plan.entries.items() if s not in missing}
+    entries = run.plan.entries
+    ages = {s: clock.now() - entry.created for s, entry in entries.items() if s not in missing}
     before = plan.left.began if plan.left else None
     seconds = clock.monotonic() - began
-    return RecoveryDone(tuple(done), seconds, ages, before, missing, (*run.failed, *run.unknown))
+    left, made = (*run.failed, *run.unknown), tuple(run.made)
+    return RecoveryDone(tuple(done), seconds, ages, before, missing, left, run.behind, made)
 
 
 @dataclass
 class _RecoveryRun:
     """A running recovery: each stage builds on the previous ones."""
 
-    make_live: Callable[[], Live]
+    make_live: Callable[[Mapping[SourceName, Entry]], Live]
     live: Live
     plan: RecoveryPlan
     operator: Operator
@@ -180,6 +174,13 @@ class _RecoveryRun:
     failed: dict[SourceName, RefnetError] = field(default_factory=dict)
     #: The sources that the settings do not name, and that.
     unknown: dict[SourceName, str] = field(default_factory=dict)
+    #: See `RecoveryDone`.
+    behind: dict[SourceName, str] = field(default_factory=dict)
+    made: list[str] = field(default_factory=list)
+    latest: LatestDatabases = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.latest = LatestDatabases(self.plan.moment)
 
     def stage(self, stage: Stage) -> StageDone:
         """Run `stage` and record it; RefnetError names the stage."""
@@ -188,6 +189,9 @@ class _RecoveryRun:
             self._ask_to_run(stage)
             sources = restored_in(stage, (*self.plan.entries, *self.plan.absent))
             says = [sentence for source in sources for sentence in self._restore(source)]
+            if stage is Stage.DATABASE:
+                says += self._new_databases()
+                self.latest.close()
             self._ask_to_run()
             findings = self._check() if stage is Stage.CHECK else ()
             says += _verdicts(findings) if stage is Stage.CHECK else self._start(stage)
@@ -238,14 +242,58 @@ class _RecoveryRun:
         else:
             if replaced := self.live.setup.replaced(source):
                 self.operator.permit_replace(replaced)
+            entry, latest = self._latest(source, entry)
             # `hooks.around` of its restore calls that when the data are back, before a hook that may fail
             context = self.live.context(partial(record, hooks=True))
             chosen = context.store.artifact(entry)
-            says = self.live.setup.source(source).recover(context, chosen, self.live.permits)
+            says = [*latest, *self.live.setup.source(source).recover(context, chosen, self.live.permits)]
         record(hooks=False)
         if source == SourceName.CONFIG:
-            self.live = self.make_live()
+            self.live = self.make_live(self.plan.entries)
         return says
+
+    def _latest(self, source: SourceName, entry: Entry) -> tuple[Entry, list[str]]:
+        """The artifact to restore of `source`, and what was done: up to the last commit that arrived here, else `entry`."""
+        context = self.live.context()
+        base = base_of(context.settings, source, self.plan.entries)
+        if base is None:
+            return entry, []
+        try:
+            newer = self.latest.newer(context, source, entry, base)
+        except RefnetError as error:
+            self.behind[source] = f"it is restored from {entry.name}: {error.message}"
+            return entry, [f"{source} is not as of the last commit: {error.message}. {error.hint}"]
+        return (newer, [self._take(source, newer, base)]) if newer else (entry, [])
+
+    def _take(self, source: SourceName, entry: Entry, base: Entry) -> str:
+        """Restore `source` from `entry`, which was made from `base` and WAL; return a sentence about it."""
+        self.plan = self.plan.with_artifact(source, entry)
+        self.made.append(entry.name)
+        if self.journal:
+            self.journal.takes(source, entry.name)
+        return f"{entry.name} is made from {base.name} and WAL: every commit up to {shown(entry.created)}"
+
+    def _new_databases(self) -> list[str]:
+        """Restore the databases that base backups and WAL have, and the set does not; return what was done."""
+        says = list[str]()
+        for base in [one for source, one in self.plan.entries.items() if source.kind is Kind.CLUSTER]:
+            known = {*self.plan.entries, *self.plan.absent, *self.plan.skipped, *self.unknown}
+            try:
+                for source, context in self.latest.new(self.live.context(), base, known):
+                    says += self._new_database(source, context, base)
+            except RefnetError as error:
+                self.behind.setdefault(base.source, f"its new databases are unknown: {error.message}")
+        return says
+
+    def _new_database(self, source: SourceName, context: Context, base: Entry) -> list[str]:
+        """Restore the database `source`, which is newer than the set; the settings of `context` name it."""
+        try:
+            says = [self._take(source, self.latest.artifact(context, source, base), base)]
+        except RefnetError as error:
+            self.behind[source] = error.message
+            return [f"{source} is not restored: {error.message}. {error.hint}"]
+        self.live = self.make_live(self.plan.entries)
+        return says + self._restore(source)
 
     def _ask_to_run(self, only: Stage | None = None) -> None:
         """Ask, once, whether the commands of all stages from a backup may run."""
@@ -301,63 +349,3 @@ def _verdicts(findings: tuple[Finding, ...]) -> list[str]:
     passed = sum(finding.outcome is Outcome.PASSED for finding in findings)
     others = [f"{f.what}: {f.outcome.value}: {f.reason}" for f in findings if f.outcome is not Outcome.PASSED]
     return [compared(len(findings), passed), *others]
-
-
-def start_services(context: Context, names: Sequence[str]) -> Sequence[str]:
-    """Start the services `names` and wait until they are up; return their names."""
-    settings = context.settings
-    if names and settings.recover_services:
-        services = _services(context)
-        services.start(names)
-        wait_for(services, names, settings.recover_seconds, context.clock)
-        return names
-    return ()
-
-
-def _services(context: Context) -> Services:
-    settings = context.settings
-    if settings.recover_services == "local":
-        start_server = partial(servers.server, settings)
-        environment = {**os.environ, **context.variables}
-        return LocalServices(settings.home / "services", start_server, environment, _hide(settings, None))
-    folder = settings.config_dir
-    found = compose_file(folder) if folder else None
-    if not found:
-        raise RefnetError(
-            f"recover.services is compose, and {folder or 'config_dir'} has no Compose file",
-            f"Put it there ({' or '.join(COMPOSE_FILES)}).",
-        )
-    hide = _hide(settings, folder)
-    return Compose(found, working_program(), settings.recover_seconds, hide, context.variables)
-
-
-def _hide(settings: Settings, folder: Path | None) -> Callable[[str], str]:
-    """Filter that hides the secrets of the settings and of a Compose project in `folder`."""
-    known = secrets_of(settings)
-    for path in islice((folder / "secrets").glob("*"), _SECRETS) if folder else ():
-        with suppress(OSError, UnicodeDecodeError):
-            known.update(read_regular(path, _SECRET_BYTES).decode().split())
-    return redactor(known)
-
-
-def check_health(context: Context) -> Finding | None:
-    """Poll the health URL until it returns 200 or time is up; None without such a setting."""
-    url, seconds = context.settings.recover_health_url, context.settings.recover_seconds
-    if not url:
-        return None
-    clock, what = context.clock, f"health of {url}"
-    until = clock.monotonic() + seconds
-    while why := _ask(url, max(0.1, min(_HEALTH_SECONDS, until - clock.monotonic()))):
-        if clock.monotonic() >= until:
-            return Finding(what, Outcome.FAILED, f"{why} (asked for {seconds:.0f} s)")
-        clock.sleep(min(_PAUSE, max(0.0, until - clock.monotonic())))
-    return Finding(what, Outcome.PASSED)
-
-
-def _ask(url: str, seconds: float) -> str:
-    """Reason why `url` does not answer, or ""."""
-    try:
-        with urllib.request.urlopen(url, timeout=seconds):  # noqa: S310  # only http: a setting's converter checks it
-            return ""
-    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-        return str(getattr(error, "reason", error)) or type(error).__name__

@@ -132,8 +132,8 @@ def recover(asked: Asked, place: options.StoreOptions) -> None:
         confirm(f"Replace live data: {', '.join(replaced)}?", force=asked.force)
     with open_watch(Context(recovery.settings(), note=note), "restore").run(RunKind.RECOVER) as at_work:
         done = recovery.run(_Operator(replaced, asked.force, asked.run_restored, quiet=asked.as_json))
-        if done.missing:
-            at_work.failed(Reason.OTHER, f"not restored: {formatting.some([*done.missing], 3)}")
+        if done.missing or done.behind:
+            at_work.failed(Reason.OTHER, f"not restored: {formatting.some([*done.missing, *done.behind], 3)}")
     if fetched and done.exit is Exit.DONE and recovery.clear() and not asked.as_json:
         say("the fetched artifacts were removed, because they were not encrypted")
     _report(done, recovery, fetched, found, as_json=asked.as_json)
@@ -302,6 +302,8 @@ class _Operator:
 def _print_end(done: RecoveryDone, now: datetime) -> None:
     for source, why in done.missing.items():
         print(f"NOT RESTORED: {source}: {formatting.plain(why)}")
+    for source, why in done.behind.items():
+        print(f"NOT THE LAST COMMIT: {source}: {formatting.plain(why)}")
     if done.missing:
         again = ": run `refnet recover` again, it continues" if done.left else ""
         print(f"the recovery is not complete{again}")
@@ -342,7 +344,7 @@ def _print_plan(planned: Planned, *, now: datetime) -> None:
         print(f"note: {source} was restored before, and stays unchanged")
     for source, one in plan.absent.items():
         print(f"note: {source} is not restored: {one.why}")
-    for line in formatting.noted((), planned.problems):
+    for line in formatting.noted(planned.notes, planned.problems):
         print(line)
 
 

@@ -143,6 +143,10 @@ class JournalFile:
     def done(self, stage: Stage) -> None:
         self._write(replace(self._journal, done=(*self._journal.done, stage)))
 
+    def takes(self, source: SourceName, name: str) -> None:
+        """Record that `source` is restored from the artifact `name`."""
+        self._write(replace(self._journal, names={**self._journal.names, source: name}))
+
     def restored(self, source: SourceName, *, hooks: bool) -> None:
         """Record a restored source; `hooks`: its later hooks have not run yet."""
         self._write(self._journal.with_restored(source, hooks=hooks))
@@ -199,6 +203,8 @@ class RecoveryPlan:
     from_database: str | None = None
     #: Sources that the user left out.
     skipped: tuple[SourceName, ...] = ()
+    #: The time of the set; None: the newest one.
+    moment: datetime | None = None
 
     @property
     def missing(self) -> Mapping[SourceName, str]:
@@ -220,6 +226,10 @@ class RecoveryPlan:
         done = tuple(stage for stage in Stage if stage not in self.stages)
         hooks = tuple(one for one in self.left.hooks if one in self.standing) if self.left else ()
         return Journal(self.left.began if self.left else now, names, done, self.standing, hooks)
+
+    def with_artifact(self, source: SourceName, entry: Entry) -> Self:
+        """The plan with `entry` as the artifact of `source`."""
+        return replace(self, entries={**self.entries, source: entry})
 
     def without(self, skip: Collection[SourceName]) -> Self:
         """The plan without the sources `skip`."""
@@ -258,11 +268,11 @@ def decide(
     everything = tuple(Stage)
     if only or first:
         wanted = (only,) if only else everything[everything.index(first) :] if first else ()
-        return RecoveryPlan(entries, missing, wanted, left)
+        return RecoveryPlan(entries, missing, wanted, left, moment=moment)
     done, restored = (left.done, left.restored) if left else ((), ())
     wanted = tuple(one for one in everything if one not in done)
     standing = tuple(one for stage in wanted for one in restored_in(stage, entries) if one in restored)
-    return RecoveryPlan(entries, missing, wanted, left, standing, resumed=left is not None)
+    return RecoveryPlan(entries, missing, wanted, left, standing, resumed=left is not None, moment=moment)
 
 
 def _complete_set(catalog: Catalog, left: Journal) -> Mapping[SourceName, Entry] | None:

@@ -14,7 +14,7 @@ from threading import Thread
 
 import pytest
 
-from refnet.actions.recovery_stages import check_health
+from refnet.actions.recovery_services import check_health
 from refnet.catalog.manifest import Outcome
 from refnet.context import Context
 from refnet.core.clock import Clock

@@ -178,7 +178,7 @@ def run(
     if home:
         home.mkdir(exist_ok=True)
     return run_stages(
-        lambda: world.anew(LISTED if services else {}),
+        lambda _: world.anew(LISTED if services else {}),
         plan,
         world,
         Clock(lambda: NOW, iter(range(1000)).__next__),

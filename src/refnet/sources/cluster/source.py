@@ -174,14 +174,8 @@ class ClusterBases(OnServer):
         )
 
     def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:  # noqa: ARG002
-        lines = [f"{chosen.name} is not needed: the databases are restored from their own artifacts"]
-        facts = cluster_base.facts_of(chosen.entry) if chosen.entry else None
-        archive = WalArchive.of(self.settings, facts.system_identifier) if facts else None
-        if archive and archive.exists() and (until := archive.covered_until()):
-            lines.append(
-                f"the WAL goes on until {until}: `refnet restore DATABASE --at '{until}'` brings a database there"
-            )
-        return lines
+        again = f"`refnet restore {self.name} --latest --into DIR` makes its whole server, in a new folder"
+        return [f"{chosen.name} stays in the backup folder: {again}"]
 
     def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:  # noqa: ARG002
         return ()

@@ -391,7 +391,14 @@ def other_databases(target: Target) -> list[str]:
 
 def databases_of_cluster(cluster: SourceSettings, before: Collection[str]) -> list[str]:
     """Databases of the server to back up, including known ones that now refuse connections: their backup must fail."""
-    target = Target.from_url(cluster.url or "", f"clusters.{cluster.name}.url")
+    return databases_on(Target.from_url(cluster.url or "", f"clusters.{cluster.name}.url"), before)
+
+
+def databases_on(target: Target, before: Collection[str] = ()) -> list[str]:
+    """Databases of a server without those that restores made and left; of `before` also those that refuse connections.
+
+    RefnetError if the server cannot be asked.
+    """
     try:
         with target.connect(encoding="UTF8") as session:
             rows = session.execute(_ALL).fetchall()
