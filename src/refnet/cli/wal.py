@@ -119,7 +119,10 @@ def _streamed(settings: Settings, cluster: str | None) -> list[str]:
 def _rows(one: StreamStatus) -> Iterator[tuple[str, str]]:
     report = one.report
     if report is None:
-        yield one.cluster, "nothing was received on this machine: `refnet wal run`"
+        yield (
+            one.cluster,
+            "nothing was received on this machine: `refnet wal run` receives, `refnet check` says what is missing",
+        )
         return
     yield one.cluster, str(report.state) if one.is_received else "stopped: no receiver runs"
     if report.message:

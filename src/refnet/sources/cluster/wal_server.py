@@ -24,6 +24,7 @@ from refnet.sources.cluster.wal_archive import ServerFacts
 Session = psycopg.Connection[tuple[Any, ...]]
 #: The settings of sessions that ask.
 _SETTINGS = {"statement_timeout": "20s", "search_path": "", "lock_timeout": "5s"}
+_CONTROL = "pg_control_system"
 _FACTS = """
 SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
        (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'),
@@ -33,6 +34,8 @@ SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
        pg_catalog.current_setting('synchronous_standby_names'),
        (SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
 """
+#: What to do where nobody may be let replicate.
+_MANAGED = "; a managed server that offers no replication: wal = false"
 _POSITION = """
 SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
             THEN coalesce(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())
@@ -87,9 +90,11 @@ def session(target: Target) -> Iterator[Session]:
         except psycopg.Error as error:
             if error.sqlstate is None:
                 raise target.explained(error) from None
+            said = str(error.diag.message_primary)
+            grant = f"GRANT EXECUTE ON FUNCTION pg_catalog.{_CONTROL}() TO {sql_name(target.user)};{_MANAGED}"
             raise RefnetError(
-                f"the server at {target.address} rejects a query about its WAL: {error.diag.message_primary}",
-                "See the server's log.",
+                f"the server at {target.address} rejects a query about its WAL: {said}",
+                grant if _CONTROL in said else "See the server's log.",
                 transient=True,
             ) from None
 
@@ -199,9 +204,9 @@ def refused(target: Target, error: psycopg.Error) -> ConnectError:
     role = sql_name(target.user)
     if "pg_hba.conf" in said:
         hint = f"Add to pg_hba.conf, and reload: {hba_line(target)}"
-        hint += '  ("all" in the column of databases does not include replication)'
+        hint += f'  ("all" in the column of databases does not include replication){_MANAGED}'
     elif "replication" in said.lower() or "WAL sender" in said:
-        hint = f"ALTER ROLE {role} REPLICATION;"
+        hint = f"ALTER ROLE {role} REPLICATION;{_MANAGED}"
     else:
         return found
     return ConnectError(
