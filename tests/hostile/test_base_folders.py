@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import gzip
 import hashlib
 import io
 import os
+import random
+import shutil
 import struct
 import tarfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +152,85 @@ def test_a_flush_reaches_every_file_and_folder_and_follows_no_link(
     with opened(data, OPEN_FOLDER) as folder_handle:
         flush(folder_handle)
     assert sorted(flushed) == sorted(wanted)
+
+
+#: Longer than what is written at once, and not of whole pages.
+LONG = random.Random(1).randbytes((5 << 20) + 5)
+
+
+def long_chain() -> list[Piece]:
+    """A full with long files, and an increment that has one of them whole, longer or shorter."""
+    facts, files = replace(FULL, raw_bytes=1 << 25), FILES | {"base/5/2000": LONG, "base/5/2001": LONG[:-9]}
+    next_ = {one: data for one, data in FILES.items() if one != "base/5/1259"}
+    next_ |= {"backup_label": NEXT_LABEL, "base/5/INCREMENTAL.1259": incremental(0)}
+    next_ |= {"base/5/2000": LONG[1 : 3 << 20], "base/5/2001": LONG[7:]}
+    return [base(files, facts), base(next_, replace(INCREMENT, raw_bytes=1 << 25), name="increment")]
+
+
+def as_it_is(_monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file system is simulated."""
+
+
+def no_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file system refuses to go past the cache at once."""
+    real = fcntl.fcntl
+
+    def refused(file: int, command: int, flags: int = 0) -> int:
+        if command == fcntl.F_SETFL and flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(file, command, flags)
+
+    monkeypatch.setattr(fcntl, "fcntl", refused)
+
+
+def no_direct_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file system takes the flag, and then demands larger blocks."""
+    real = os.pwrite
+
+    def refused(file: int, data: bytes, at: int) -> int:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(file, data, at)
+
+    monkeypatch.setattr(os, "pwrite", refused)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("file_system", [as_it_is, no_flag, no_direct_write])
+def test_long_files_are_written_whole_past_the_cache_and_through_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file_system: Callable[[pytest.MonkeyPatch], None],
+    durable: bool,
+) -> None:
+    file_system(monkeypatch)
+    unpack(long_chain()[:1], tmp_path, US, durable=durable)
+    assert (tmp_path / "base/5/2000").read_bytes() == LONG
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    unpack(long_chain(), tmp_path, US, durable=durable)
+    assert (tmp_path / "base/5/2000").read_bytes() == LONG[1 : 3 << 20]
+    assert (tmp_path / "base/5/2001").read_bytes() == LONG[7:]
+
+
+def test_a_full_disk_ends_all_writing_before_the_file_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handle that is closed too early could be that of another file when a thread writes to it."""
+    wrote, real = list[str](), os.pwrite
+
+    def full(file: int, data: bytes, at: int) -> int:
+        wrote.append(Path(f"/proc/self/fd/{file}").readlink().name)
+        if at == 1 << 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        threading.Event().wait(0.01)
+        return real(file, data, at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(RefnetError, match="no space left"):
+        unpack(long_chain(), tmp_path, US, durable=True)
+    assert set(wrote) == {"2000"}
+    assert "write" not in {one.name[:5] for one in threading.enumerate()}
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import mmap
 import os
 import stat
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from refnet.core.files import (
     NEW_FILE,
@@ -23,8 +30,8 @@ from refnet.postgres.account import Account
 _AGAIN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 #: Files of a folder that are flushed at once: each waits for the disk alone.
 _FLUSHED = 8
-#: Blocks of a file, of 1 MiB, after which the disk begins to write them.
-_EARLY = 8
+#: Bytes of a block of a large file, and how many of one are written or wait for it.
+LARGE, _AHEAD = 1 << 20, 4
 
 
 def remove_unseen(folder: int, path: str, seen: set[str], kept: str) -> None:
@@ -71,29 +78,75 @@ def _each(folder: int, act: Callable[[int], None], pool: ThreadPoolExecutor) -> 
     act(folder)
 
 
-def write(
-    folder: int,
-    name: str,
-    content: Iterable[bytes],
-    account: Account,
-    *,
-    again: bool = False,
-    durable: bool = False,
-) -> None:
-    """Write a file; `again`: an earlier base may have left one. `durable`: it will be flushed; the disk begins at once."""
-    left = _left(folder, name, account) if again else None
-    file = os.open(name, NEW_FILE, dir_fd=folder) if left is None else left
-    try:
-        os.fchmod(file, 0o600)
-        for number, block in enumerate(content, 1):
-            write_all(file, block)
-            if durable and number % _EARLY == 0:
-                begin_writing(file)
-        if left is not None:
-            os.ftruncate(file, os.lseek(file, 0, os.SEEK_CUR))
-        give(file, account)
-    finally:
-        os.close(file)
+@dataclass(frozen=True)
+class Writer:
+    """Writes files of `account`; the blocks of large ones in the threads of `pool`, while others are inflated."""
+
+    account: Account
+    pool: ThreadPoolExecutor
+    #: They will be flushed: the blocks go past the page cache, which would cost more than the disk.
+    durable: bool
+    _of_thread: threading.local = field(default_factory=threading.local)
+
+    def write(self, folder: int, name: str, content: Iterable[bytes], *, again: bool = False) -> None:
+        """Write the file `name` of blocks of 1 MiB and a last one; `again`: an earlier base may have left one."""
+        left = _left(folder, name, self.account) if again else None
+        file = os.open(name, NEW_FILE, dir_fd=folder) if left is None else left
+        try:
+            os.fchmod(file, 0o600)
+            size = self._write_blocks(file, content)
+            if left is not None or size > LARGE:
+                os.ftruncate(file, size)
+            give(file, self.account)
+        finally:
+            os.close(file)
+
+    def _write_blocks(self, file: int, content: Iterable[bytes]) -> int:
+        """Write all blocks; return their bytes."""
+        waiting, at = deque[Future[None]](), 0
+        try:
+            for block in content:
+                if not at and len(block) < LARGE:
+                    write_all(file, block)
+                else:
+                    if not at and self.durable:
+                        _go_past_cache(file, os.O_DIRECT)
+                    waiting.append(self.pool.submit(self._write_block, file, block, at))
+                    if len(waiting) > _AHEAD:
+                        waiting.popleft().result()
+                at += len(block)
+        finally:
+            wait(waiting)  # the threads use the handle
+        for one in waiting:
+            one.result()
+        return at
+
+    def _write_block(self, file: int, block: bytes, at: int) -> None:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT:
+            own = self._of_thread
+            own.buffer = buffer = getattr(own, "buffer", None) or mmap.mmap(-1, LARGE)
+            buffer[: len(block)] = block
+            try:
+                _write_at(file, memoryview(buffer)[: len(block) + -len(block) % mmap.PAGESIZE], at)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                _go_past_cache(file, 0)
+            else:
+                return
+        _write_at(file, memoryview(block), at)
+
+
+def _go_past_cache(file: int, direct: int) -> None:
+    """Let what is written to the open file go past the page cache, if its file system can do that; `direct` 0: no longer."""
+    with suppress(OSError):
+        fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) & ~os.O_DIRECT | direct)
+
+
+def _write_at(file: int, left: memoryview, at: int) -> None:
+    while left:
+        count = os.pwrite(file, left, at)
+        left, at = left[count:], at + count
 
 
 def _left(folder: int, name: str, account: Account) -> int | None:

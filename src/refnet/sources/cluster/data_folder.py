@@ -7,12 +7,12 @@ are refused. Tablespaces are plain folders below pg_tblspc; where the old machin
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -36,12 +36,12 @@ from refnet.core.formatting import size
 from refnet.core.member_names import ArchiveError, parent, show
 from refnet.postgres.account import Account
 from refnet.sources.cluster import increments
-from refnet.sources.cluster.data_files import give, remove_unseen, write
+from refnet.sources.cluster.data_files import LARGE, Writer, give, remove_unseen
 from refnet.sources.folder.gzip_members import inflated, inflated_members
 from refnet.sources.folder.listing import FileKind, Listed
 from refnet.sources.folder.tar_archive import BLOCK, TarReader
 
-#: Threads that inflate a base, beside the one that writes files.
+#: Threads that inflate a base, and threads that write large files.
 _THREADS = 2
 #: Bytes of a block of PostgreSQL, unless it was built otherwise.
 BLOCK_SIZE = 8192
@@ -65,8 +65,8 @@ _LABEL, _CONTROL, _WAL = "backup_label", "global/pg_control", "pg_wal"
 TABLESPACE_MAP = "tablespace_map"
 #: The folders with the files of relations, which an increment may have in part.
 _RELATIONS = ("base/", "global/", "pg_tblspc/")
-#: Bytes of a label that are read, and of files that are written at once.
-_LONGEST_LABEL, _SMALL = 64 << 10, 1 << 20
+#: Bytes of a label that are read.
+_LONGEST_LABEL = 64 << 10
 _FIELD = re.compile(
     rb"^(START WAL LOCATION|START TIMELINE|INCREMENTAL FROM LSN|INCREMENTAL FROM TLI): (\S{1,20})",
     re.MULTILINE,
@@ -129,11 +129,16 @@ def unpack(
     total, done = sum(piece.facts.raw_bytes for piece in chain), 0
     _check_space(folder, chain)
     labels = list[Label]()
-    with explained(folder), opened(folder, OPEN_FOLDER) as root:
-        _write_own(root, account, durable=durable)
+    with (
+        explained(folder),
+        opened(folder, OPEN_FOLDER) as root,
+        ThreadPoolExecutor(_THREADS, "write") as pool,
+    ):
+        writer = Writer(account, pool, durable)
+        _write_own(root, writer)
         for piece in chain:
             with _damaged(piece.name):
-                made = _Unpacking(root, account, piece, full=not labels, durable=durable)
+                made = _Unpacking(root, writer, piece, full=not labels)
                 made.run(partial(_report, progress, done, total))
                 labels.append(Label.read(made.label))
                 _check_chain(piece, labels)
@@ -181,35 +186,33 @@ def _check_chain(piece: Piece, labels: Sequence[Label]) -> None:
         )
 
 
-def _write_own(root: int, account: Account, *, durable: bool) -> None:
+def _write_own(root: int, writer: Writer) -> None:
     """Write configuration files without a setting; nobody may log in until somebody says who."""
     for name in sorted(CONFIGURATION):
-        is_unfinished = durable and name == _MAIN
-        write(root, name, (_UNFINISHED if is_unfinished else b"# Written by RefNet.\n",), account)
-    if durable:
+        is_unfinished = writer.durable and name == _MAIN
+        writer.write(root, name, (_UNFINISHED if is_unfinished else b"# Written by RefNet.\n",))
+    if writer.durable:
         with opened(_MAIN, OPEN_FILE, root) as file:
             os.fsync(file)
         os.fsync(root)
 
 
-class _Hashed(io.RawIOBase):
+class _Hashed:
     """A reader that digests what is read, once, from its beginning to its end."""
 
     def __init__(self, reader: BinaryIO) -> None:
-        super().__init__()
         self._reader, self._digest = reader, sha256()
+        self.seek = reader.seek
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        data = self._reader.read(len(buffer))
+    def read(self, size: int) -> bytes:
+        data = self._reader.read(size)
         self._digest.update(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
-
-    def seek(self, at: int, whence: int = os.SEEK_SET, /) -> int:
-        return self._reader.seek(at, whence)
 
     def rest(self) -> str:
         """Read to the end; return the digest in hex."""
@@ -221,9 +224,8 @@ class _Hashed(io.RawIOBase):
 class _Unpacking:
     """One base backup on its way into the open folder `root`."""
 
-    def __init__(self, root: int, account: Account, piece: Piece, *, full: bool, durable: bool) -> None:
-        self._root, self._account, self._piece, self._full = root, account, piece, full
-        self._durable = durable
+    def __init__(self, root: int, writer: Writer, piece: Piece, *, full: bool) -> None:
+        self._root, self._writer, self._piece, self._full = root, writer, piece, full
         self._left = piece.facts.raw_bytes
         #: What the base has, by its path after the increment is applied.
         self._seen = {".", FROM_BACKUP, *CONFIGURATION}
@@ -282,14 +284,13 @@ class _Unpacking:
         if member.kind is FileKind.FOLDER:
             self._make_folder(path)
             return
-        content: Iterable[bytes] = (reader.whole(),) if member.size <= _SMALL else reader.content()
+        content: Iterable[bytes] = (reader.whole(),) if member.size < LARGE else reader.content()
         if path == _LABEL:
             if member.size > _LONGEST_LABEL:
                 raise ArchiveError("its backup_label is too long")
             self.label = b"".join(content)
             content = (_INCREMENTAL.sub(b"", self.label),)
-        folder = self._parent(path)
-        write(folder, name, content, self._account, again=not self._full, durable=self._durable)
+        self._writer.write(self._parent(path), name, content, again=not self._full)
 
     def _see(self, path: str, member: str) -> None:
         if path in self._seen:
@@ -305,7 +306,7 @@ class _Unpacking:
         try:
             with opened(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, folder) as file:
                 increments.apply(reader.content(), member.size, file, BLOCK_SIZE)
-                if self._durable and member.size > _SMALL:
+                if self._writer.durable and member.size > LARGE:
                     begin_writing(file)
         except FileNotFoundError:
             raise ArchiveError(
@@ -317,7 +318,7 @@ class _Unpacking:
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=folder)
         with opened(name, OPEN_FOLDER, folder) as made:
-            give(made, self._account)
+            give(made, self._writer.account)
 
     def _parent(self, path: str) -> int:
         """The folder of `path`, open until another one is asked for; ArchiveError if it is missing or a file."""
