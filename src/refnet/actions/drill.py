@@ -227,7 +227,7 @@ def write_report(values: dict[str, Any], folder: Path, local: datetime, zone: tz
 
 def page(values: Mapping[str, Any], zone: tzinfo | None = None) -> str:
     """The report `values` as a page, with times in `zone` (None: the machine's)."""
-    return render("drill.html.j2", zone, report=values, columns_of=_columns, text=_shown)
+    return formatting.utf8(render("drill.html.j2", zone, report=values, columns_of=_columns, text=_shown))
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
@@ -267,4 +267,4 @@ def signed(context: Context, report: Report) -> Report:
 
 
 def _text(values: dict[str, Any]) -> bytes:
-    return (json.dumps(values, ensure_ascii=False, indent=2, default=str) + "\n").encode()
+    return formatting.utf8(json.dumps(values, ensure_ascii=False, indent=2, default=str) + "\n").encode()

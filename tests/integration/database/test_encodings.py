@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +90,36 @@ def test_a_database_comes_back_in_its_own_encoding_and_locale(
     refnet("restore", "database").succeeds()
     assert _text(server, target) == before
     assert _without_name(by_stock) == _without_name(before)
+    drop(server, target.name)
+
+
+_LOSS = 'SET client_encoding = \'{e}\'; DELETE FROM "{n}".big WHERE id % 2 = 0; DROP TABLE "{n}"."{n}"; DROP TABLE "{n}".moods;'
+
+
+@pytest.mark.parametrize("name", ["EUC_JP", "SQL_ASCII, anything inside"])
+def test_tables_with_names_in_any_encoding_come_back_alone(
+    server: Cluster, tmp_path: Path, short_home: Path, name: str
+) -> None:
+    case, target = CASES[name], _made(server, CASES[name])
+    refnet = Command(short_home, tmp_path / "backups", url_of(target))
+    before = _text(server, target)
+    refnet("backup", "database").succeeds()
+    refnet("drill", "database").succeeds()
+    plan = refnet("restore", "database", "--plan")
+    plan.succeeds()
+    assert "only in the live database" not in plan.out
+    if case.encoding == "SQL_ASCII":
+        names = "SELECT relname FROM pg_class WHERE oid > 16384 AND relkind = 'r'"
+        refnet("query", refnet.artifact(), names).fails(1, "invalid byte sequence", "convert_to(")
+        refnet(
+            "query", refnet.artifact(), names.replace("relname", "convert_to(relname, 'SQL_ASCII')")
+        ).succeeds()
+    loss = _LOSS.replace("{e}", case.encoding).encode().replace(b"{n}", case.name)
+    psql = server.binaries.tool("psql")
+    oracle.run(psql, "-Xq", "-v", "ON_ERROR_STOP=1", conninfo=target.conninfo, stdin=loss)
+    schema = os.fsdecode(case.name if case.encoding == "SQL_ASCII" else case.name.decode("euc_jp").encode())
+    refnet("restore", "database", "--schema", schema, "--mode", "replace", "--force").succeeds()
+    assert _text(server, target) == before
     drop(server, target.name)
 
 

@@ -20,6 +20,7 @@ from tests.integration.database.library import (
     restore,
     role,
 )
+from tests.integration.database.shelf import reader, restore_all
 
 from refnet.catalog.artifact import Finding, OpenArtifact
 from refnet.catalog.source_name import SourceName
@@ -201,6 +202,30 @@ def test_a_prepared_transaction_is_named_before_anything_is_made(library: Target
             with pytest.raises(RefnetError, match=r"prepared transaction is open in .*: left open"):
                 restore(library, dump, wheel)
             assert everything(library) == [library.name]
+        finally:
+            session.execute("ROLLBACK PREPARED 'left open'")
+
+
+def test_a_prepared_transaction_is_named_where_it_is_left_out_or_in_the_way(
+    library: Target, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refnet.sources.database.rows.merge.LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr("refnet.sources.database.dump.snapshot.LOCK_SECONDS", 0.2)
+    with library.connect() as session:
+        try:
+            session.execute("BEGIN; UPDATE papers SET year = 1 WHERE id = 1; PREPARE TRANSACTION 'left open'")
+            source = reader(library, wheel)
+            assert source.index.unchecked == (
+                "prepared transactions are not in the backup until they are committed: left open",
+            )
+            session.execute("CREATE TABLE other AS SELECT 1")
+            session.execute("DELETE FROM citations; DELETE FROM jobs; DELETE FROM papers WHERE id > 40")
+            with pytest.raises(RefnetError, match="locked by the prepared transaction left open"):
+                restore_all(library, source, ["papers"], "missing")
+            session.execute("ROLLBACK PREPARED 'left open'")
+            session.execute("BEGIN; ALTER TABLE other ADD more int; PREPARE TRANSACTION 'left open'")
+            with pytest.raises(RefnetError, match=r"public\.other .* the prepared transaction left open has"):
+                artifact_of(library, wheel)
         finally:
             session.execute("ROLLBACK PREPARED 'left open'")
 

@@ -6,12 +6,13 @@ The text may be forged. This is not the only safeguard: statements are sent by a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import psycopg
+from psycopg.adapt import Dumper
 
 IDENT = rb'"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][\w$\x80-\xff]*'
 #: `COPY schema.table (columns) FROM stdin;` as pg_dump writes it; a quoted name can contain newlines.
@@ -22,6 +23,20 @@ COPY = re.compile(
 #: Limit of such a statement in bytes: more than 1600 columns take.
 LONGEST_COPY = 1 << 20
 _ONE = re.compile(IDENT)
+
+
+class _Sent(bytes):
+    """A text in the bytes of a database."""
+
+
+class _SentDumper(Dumper):
+    """Sends a text as it is, of a type that the server infers, as psycopg sends every str."""
+
+    def dump(self, obj: _Sent) -> bytes:
+        return obj
+
+
+psycopg.adapters.register_dumper(_Sent, _SentDumper)
 
 
 @dataclass(frozen=True)
@@ -46,9 +61,19 @@ class Codec:
     def rows(
         self, session: psycopg.Connection[tuple[Any, ...]], query: str | bytes, values: Any = None
     ) -> list[tuple[Any, ...]]:
-        """Return the rows of a catalog query, every text decoded, also within arrays."""
+        """Return the rows of a catalog query, every text decoded, also within arrays.
+
+        Texts in `values` are sent in the bytes of the database, which need not be valid in its encoding.
+        """
+        if isinstance(values, Mapping):
+            values = {name: self._sent(value) for name, value in values.items()}
+        elif values:
+            values = [self._sent(value) for value in values]
         found = session.execute(query, values).fetchall()
         return [tuple(self._decoded(value) for value in row) for row in found]
+
+    def _sent(self, value: Any) -> Any:
+        return _Sent(self.encode(value)) if isinstance(value, str) else value
 
     def _decoded(self, value: Any) -> Any:
         if isinstance(value, bytes):

@@ -43,6 +43,7 @@ WHERE o.oid >= 16384 AND (n.nspname = 'pg_catalog' OR n.nspname = 'information_s
     SELECT FROM pg_depend d WHERE d.classid = o.catalog AND d.objid = o.oid AND d.objsubid = 0 AND d.deptype = 'e')
 ORDER BY 1
 """
+_PREPARED = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY 1"
 _INVALID = """
 SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE NOT (i.indisvalid AND i.indisready) AND c.relkind = 'i' ORDER BY 1
@@ -76,6 +77,7 @@ def not_dumped(snapshot: OpenSnapshot) -> tuple[str, ...]:
         "what users made in the system's schemas is not in the backup, as pg_dump leaves it out": (
             _AMONG_THE_SYSTEMS,
         ),
+        "prepared transactions are not in the backup until they are committed": (_PREPARED,),
         "invalid indexes are not in the backup": (_INVALID,),
         "foreign keys that are not checked now, as their triggers are off, are checked after a restore": (
             _OFF,

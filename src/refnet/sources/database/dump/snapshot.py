@@ -24,7 +24,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
 from refnet.sources.database import rights, server_errors
 from refnet.sources.database.admin_session import Session
-from refnet.sources.database.rows.live_catalog import DUMPED, OF_EXTENSION, user_relations
+from refnet.sources.database.rows.live_catalog import DUMPED, OF_EXTENSION, PREPARED, user_relations
 from refnet.sources.database.sql_text import Codec
 
 _TRIES = 10
@@ -86,13 +86,13 @@ WHERE contype = 'f' AND conparentid = 0 AND conrelid = ANY (%s::oid[])
 """
 
 #: An exclusive lock on a table, and the session that holds it or waits for it.
-_EXCLUSIVE_LOCK = """
-SELECT l.relation::regclass::text, l.pid, left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100)
+_EXCLUSIVE_LOCK = f"""
+SELECT l.relation::regclass::text, l.pid, coalesce({PREPARED}, left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100))
 FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.relation >= 16384
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 ORDER BY l.granted DESC LIMIT 1
-"""
+"""  # noqa: S608  # of constants
 
 #: The listed tables changed before they were locked, or another session and this one waited for each other.
 _CHANGED_MEANWHILE = (
@@ -301,11 +301,12 @@ def _try(
 
 def _lock_timeout(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> RefnetError:
     """Error naming a session that has an exclusive lock, or waits for one and blocks others."""
-    table, pid, query = next(iter(codec.rows(control, _EXCLUSIVE_LOCK)), ("A table", None, ""))
-    who = f"process {pid} has or waits for an exclusive lock ({query})"
+    table, pid, what = next(iter(codec.rows(control, _EXCLUSIVE_LOCK)), ("A table", None, ""))
+    who = f"process {pid} has or waits for an exclusive lock ({what})"
+    if not pid:
+        who = f"the prepared transaction {what} has locked it" if what else "another session has locked it"
     return RefnetError(
-        f"{table} could not be locked within {LOCK_SECONDS} s: "
-        + (who if pid else "another session or a prepared transaction has locked it"),
+        f"{table} could not be locked within {LOCK_SECONDS} s: {who}",
         "Wait for it to end, or end it (pg_terminate_backend, ROLLBACK PREPARED), and retry.",
     )
 

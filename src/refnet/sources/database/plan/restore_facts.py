@@ -5,9 +5,10 @@ By the identities of both databases, the backup of one may replace another or no
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from refnet.catalog.identity import Identity
 from refnet.core import formatting
@@ -166,6 +167,18 @@ class RowCount:
     exact: bool
     #: Those of them that were written after the artifact's snapshot; None: unknown.
     newer: int | None = None
+
+    def __add__(self, other: Self) -> Self:
+        return replace(
+            self,
+            rows=_sum(self.rows, other.rows),
+            exact=self.exact and other.exact,
+            newer=_sum(self.newer, other.newer),
+        )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ _MILLISECONDS = 1000
 #: Characters of a message of the server.
 _LONGEST = 1000
 _HINTS = {
+    "22021": "Ask for the bytes of values that are not valid UTF-8: convert_to(COLUMN, 'SQL_ASCII').",
     "42601": "Give one query that begins with SELECT, VALUES, TABLE or WITH, without a semicolon inside.",
     "42P01": "`refnet show ARTIFACT --tables` lists the tables; write SCHEMA.TABLE for one outside of the search path.",
     "55000": "It reads a view or table that a scratch server cannot fill.",

@@ -116,7 +116,8 @@ def read_and_decide(target: Target, dump: Wanting, options: PlanOptions, *, coun
         if found.live:
             same = wanted.system is not None and wanted.system == found.system
             snapshot = wanted.snapshot if same else None
-            rows = live_catalog.row_counts(target, snapshot, live_catalog.BUDGET if count else 0)
+            budget = live_catalog.BUDGET if count else 0
+            rows = live_catalog.row_counts(target, snapshot, budget, wanted.tables)
             found = replace(found, live=replace(found.live, tables=rows))
         return decide(wanted, found, options)
 

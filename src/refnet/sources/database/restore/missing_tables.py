@@ -146,7 +146,7 @@ class MissingTables:
     def _run(self, session: Session, one: Definition) -> None:
         """Run one statement; `binary` selects the protocol that rejects a second statement."""
         if one.what in _PLACED:
-            session.execute(_PLACE, (one.tablespace, one.access_method))
+            self.codec.rows(session, _PLACE, (one.tablespace, one.access_method))
         if one.grantor:
             session.execute(b"SET LOCAL ROLE " + self.codec.quoted(one.grantor))
         session.execute(one.text, binary=True)

@@ -26,6 +26,7 @@ from refnet.sources.database.restore.loader_settings import time_zone
 from refnet.sources.database.restore.missing_tables import LiveObjects, MissingTables
 from refnet.sources.database.restore.server_facts import system_identifier
 from refnet.sources.database.rows import merge, staged_rows, table_layout
+from refnet.sources.database.rows.live_catalog import PREPARED
 from refnet.sources.database.rows.staged_rows import Recorded
 from refnet.sources.database.rows.table_layout import TableLayout
 from refnet.sources.database.sql_text import Codec
@@ -41,14 +42,14 @@ _SETTINGS: Mapping[str, str] = {
     "client_min_messages": "warning",
 }
 #: The sessions that keep a table from being changed.
-_LOCKS = """
-SELECT n.nspname::text, c.relname::text, l.pid, coalesce(a.usename::text, 'unknown'),
-       coalesce(nullif(a.application_name, ''), 'unnamed')
+_LOCKS = f"""
+SELECT n.nspname::text, c.relname::text, coalesce('the prepared transaction ' || {PREPARED}, concat('process ', l.pid, ' of ',
+       coalesce(a.usename::text, 'unknown'), ' (', coalesce(nullif(a.application_name, ''), 'unnamed'), ')'))
 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_stat_activity a ON a.pid = l.pid
+LEFT JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.granted
-  AND l.pid <> pg_backend_pid() AND l.mode <> 'AccessShareLock' ORDER BY l.pid
-"""
+  AND l.pid IS DISTINCT FROM pg_backend_pid() AND l.mode <> 'AccessShareLock' ORDER BY l.pid
+"""  # noqa: S608  # of constants
 #: The most that a message names.
 _MOST_HOLDERS = 3
 
@@ -140,26 +141,23 @@ class _Work:
                 if missing:
                     missing.finish(self.session)
         except errors.LockNotAvailable as error:
-            raise self._locked(missing) from error
+            raise self._locked(missing, existing) from error
         return tuple(missing.notes) if missing else ()
 
-    def _locked(self, missing: MissingTables | None) -> RefnetError:
-        joined = missing.joined() if missing else frozenset()
-        by = _holders(self.session, self.codec, joined) or "other sessions"
-        names = ", ".join(".".join(name) for name in sorted(joined))
+    def _locked(self, missing: MissingTables | None, existing: Sequence[_Existing]) -> RefnetError:
+        tables = {(one.recorded.schema, one.recorded.name) for one in existing}
+        tables |= missing.joined() if missing else frozenset()
+        by = _holders(self.session, self.codec, tables) or "other sessions"
+        names = ", ".join(".".join(name) for name in sorted(tables))
         return RefnetError(
             f"{names or self.selection} could not be locked within {merge.LOCK_TIMEOUT}: locked by {by}",
-            "Retry when they have ended, or end them with pg_terminate_backend; nothing was changed.",
+            "Wait for it to end, or end it (pg_terminate_backend, ROLLBACK PREPARED), and retry; nothing was changed.",
         )
 
 
 def _holders(session: Session, codec: Codec, tables: Collection[tuple[str, str]]) -> str:
     """Some sessions that have locks on `tables`, or ""."""
-    found = {
-        f"process {pid} of {user} ({application})": None
-        for schema, name, pid, user, application in codec.rows(session, _LOCKS)
-        if (schema, name) in tables
-    }
+    found = {who: None for schema, name, who in codec.rows(session, _LOCKS) if (schema, name) in tables}
     return ", ".join([*found][:_MOST_HOLDERS])
 
 

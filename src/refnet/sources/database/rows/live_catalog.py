@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +45,10 @@ def user_relations(columns: str, kinds: str, rest: str = "") -> str:
     return f"SELECT {columns} {_OF_USERS} AND c.relkind IN ({letters}) {rest}"
 
 
+#: The name of the prepared transaction that holds the lock `l`, which has no process. NULL: it is of a session.
+PREPARED = """
+(SELECT p.gid FROM pg_locks x JOIN pg_prepared_xacts p ON p.transaction = x.transactionid
+ WHERE l.pid IS NULL AND x.virtualtransaction = l.virtualtransaction)"""
 #: About how much of a table one worker reads at a time, in bytes of COPY text: at the end none waits long for another.
 SHARE = 8 << 20
 #: Of one table at most, whatever an index says of its size.
@@ -198,7 +202,9 @@ BUDGET = 10.0
 #: How much later they may end, in milliseconds: telling the server the time costs as much as counting a small table.
 _LATE = 200
 _TABLES = user_relations(
-    "n.nspname::text, c.relname::text, nullif(c.reltuples, -1)::int8",  # -1: never analyzed
+    """n.nspname::text, c.relname::text, nullif(c.reltuples, -1)::int8,  -- -1: never analyzed
+    (SELECT concat(rn.nspname, '.', r.relname) FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace
+     WHERE c.relispartition AND r.oid = pg_partition_root(c.oid))""",
     "r",
     f"AND c.relpersistence <> 't' AND NOT {OF_EXTENSION} ORDER BY n.nspname, c.relname",
 )
@@ -216,12 +222,16 @@ count(*) FILTER (WHERE age(t.xmin) <= age((mod(pg_snapshot_xmax(%(s)s::pg_snapsh
 """
 
 
-def row_counts(target: Target, snapshot: str | None, budget: float = BUDGET) -> dict[str, RowCount]:
+def row_counts(
+    target: Target, snapshot: str | None, budget: float = BUDGET, recorded: Container[str] = ()
+) -> dict[str, RowCount]:
     """Row counts in the database `target` by `schema.table`, estimated beyond `budget` seconds.
 
     None without an estimate: the table was never analyzed.
 
-    `snapshot`: PostgreSQL's text of one that was taken on the same server (`10:20:10,14`), or None.
+    Args:
+        snapshot: PostgreSQL's text of one that was taken on the same server (`10:20:10,14`), or None.
+        recorded: a partitioned table of these counts as one table, without its partitions.
     """
     found: dict[str, RowCount] = {}
     # A live database that is broken or accepts no session must not stop its own restore.
@@ -233,10 +243,13 @@ def row_counts(target: Target, snapshot: str | None, budget: float = BUDGET) -> 
         comparable = snapshot is not None and _comparable(session, snapshot)
         counter = _counter(snapshot if comparable else None)
         limit = _Limit(session, time.monotonic() + budget)
-        for schema, name, estimate in codec.rows(session, _TABLES):
+        for schema, name, estimate, root in codec.rows(session, _TABLES):
             query = b"SELECT %b FROM ONLY %b t" % (counter, codec.quoted(schema, name))
             counted = _count(session, query, limit)
-            found[f"{schema}.{name}"] = counted or RowCount(estimate, exact=False)
+            rows, own = counted or RowCount(estimate, exact=False), f"{schema}.{name}"
+            if root in recorded:
+                own, rows = root, found[root] + rows if root in found else rows
+            found[own] = rows
     return found
 
 

@@ -83,8 +83,8 @@ def merge(
 ) -> None:
     """Change all live tables according to `mode`, or none.
 
-    RefnetError where a table changed since it was `planned`, where a foreign key or another key would break, or where
-    a table cannot be locked.
+    RefnetError where a table changed since it was `planned`, or a foreign key or another key would break.
+    LockNotAvailable where a table cannot be locked.
     """
     layouts, cycle = in_order([layout for layout, _ in planned])
     names = ", ".join(layout.qualified for layout in layouts)
@@ -113,11 +113,6 @@ def merge(
                 _check_rows(differ(session, codec, layout), layout, mode)
             if triggers_off:
                 session.execute("SET LOCAL session_replication_role TO DEFAULT")
-    except errors.LockNotAvailable as error:
-        raise RefnetError(
-            f"{names} could not be locked within {LOCK_TIMEOUT}: other sessions write to it",
-            "Retry when they have ended; nothing was changed.",
-        ) from error
     except errors.IntegrityError as error:
         raise _would_break(names, error.diag.message_primary or str(error)) from error
 

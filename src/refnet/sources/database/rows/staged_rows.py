@@ -185,13 +185,13 @@ def copy_rows(
 def digest_of(session: Session, codec: Codec, columns: tuple[str, ...], table: bytes) -> Digest:
     """Return the digest of the rows of a live or temporary table, as text with times in UTC as in an artifact."""
     digest = Digest()
-    ((zone,),) = session.execute("SELECT current_setting('timezone')").fetchall()
-    session.execute(_SET_ZONE, ("UTC",))
+    ((zone,),) = codec.rows(session, "SELECT current_setting('timezone')")
+    codec.rows(session, _SET_ZONE, ("UTC",))
     statement = b"COPY (SELECT %b FROM %b) TO STDOUT" % (codec.listed(columns), table)
     with session.cursor() as cursor, cursor.copy(statement) as copy:
         for data, ends in complete_lines(gathered(copy)):
             digest.feed(data, ends=ends)
-    session.execute(_SET_ZONE, (zone,))
+    codec.rows(session, _SET_ZONE, (zone,))
     return digest
 
 
