@@ -42,7 +42,9 @@ class Shop:
             self.sql("shop", "INSERT INTO orders VALUES (2)")
             self.second = str(server.sql("SELECT clock_timestamp()")[0][0])
             server.sql("CREATE ROLE clerk", "CREATE DATABASE later OWNER clerk")
+            server.sql('CREATE DATABASE "Später; 1"')
             self.sql("later", "CREATE TABLE notes AS SELECT 'new' AS t")
+            self.sql("Später; 1", "CREATE TABLE notes AS SELECT 'as new' AS t")
             self.sql("shop", "INSERT INTO orders VALUES (3)")
             receiving.catch_up(run)
             receiving.until(run, lambda: wal_offsite.new_in(receiving.archive).live != "", "the live segment")
@@ -51,8 +53,7 @@ class Shop:
             receiving.catch_up(run)
 
     def sql(self, database: str, *statements: str) -> list[tuple[object, ...]]:
-        info = self.server.conninfo().replace("dbname=postgres", f"dbname={database}")
-        with psycopg.connect(info, autocommit=True) as session:
+        with psycopg.connect(self.server.conninfo(), dbname=database, autocommit=True) as session:
             for one in statements:
                 found = session.execute(one.encode())
             return found.fetchall() if found.description else []
@@ -89,6 +90,7 @@ def test_an_empty_machine_ends_at_the_last_commit_in_the_store(shop: Shop) -> No
     assert done.code == 0, done.out + done.err
     assert orders(shop) == [1, 2, 3]
     assert shop.sql("later", "SELECT t FROM notes") == [("new",)]
+    assert shop.sql("Später; 1", "SELECT t FROM notes") == [("as new",)]
     owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'later'"
     assert shop.server.sql(owner) == [("clerk",)]
     said = r"note: main-shop is restored from main-cluster_\S+ and WAL, with every commit up to "
@@ -109,7 +111,7 @@ def test_an_interrupted_recovery_goes_on_with_what_it_made(shop: Shop) -> None:
     second = refnet("recover", *shop.given, "--role-powers")
     assert second.code == 4, second.out + second.err  # it differs from what was restored
     made = re.findall(r"(main-\S+) is made from", first.out + second.out)
-    assert len(made) == 3, made
+    assert len(made) == 4, made
     for name in made:
         assert f"{name} was restored before" in second.out
     assert orders(shop) == [1, 2, 3, 5]
