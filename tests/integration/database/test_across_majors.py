@@ -7,9 +7,11 @@ import io
 from pathlib import Path
 
 import pytest
+from benchmarks.throwaway import throwaway
 from tests import oracle
 from tests.everything import Everything, build, drop
 from tests.integration.database.library import artifact_of, held, restore
+from tests.servers import OLDEST_AND_NEWEST
 
 from refnet.catalog.artifact import OpenArtifact, Proof
 from refnet.catalog.manifest import Level, Outcome
@@ -109,3 +111,22 @@ def test_lz4_data_is_proven_and_restored_on_a_server_built_without_lz4(
     with small_library.connect() as session:
         assert session.execute("SELECT count(*) FROM seen").fetchone() == (8,)
         assert session.execute("SELECT attcompression FROM pg_attribute WHERE attname = 'v'").fetchall()
+
+
+def test_an_interval_that_a_newer_server_reads_as_infinity_is_no_damage(
+    wheel: Binaries, short_folder: Path
+) -> None:
+    oldest = min(OLDEST_AND_NEWEST)
+    if oldest >= 17:
+        pytest.skip("no server before PostgreSQL 17 is installed")
+    with throwaway(OLDEST_AND_NEWEST[oldest], base=short_folder / "limits") as cluster:
+        with cluster.target().connect() as session:
+            session.execute(
+                "CREATE TABLE limits AS SELECT id, v::interval FROM (VALUES (1, '2562047788:00:54.775807'),"
+                " (2, '178956970 years 7 mons 2147483647 days 2562047788:00:54.775807'), (3, '-2147483648 days'),"
+                " (4, NULL)) AS one (id, v)"
+            )
+        data = artifact_of(cluster.target(), cluster.binaries)
+    proof = _proof(data, wheel, short_folder / "of_limits")
+    assert [one for one in proof.findings if one.outcome is Outcome.FAILED] == []
+    assert proof.level is Level.PROVEN

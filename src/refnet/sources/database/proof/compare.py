@@ -36,6 +36,10 @@ from refnet.sources.database.workers import Checks, Stopped, Task, Workers, run_
 _LONG = 1 << 13
 #: How many sequences one query reads.
 _TOGETHER = 200
+#: PostgreSQL 17 reads the largest interval of older servers, which have no infinity, as infinity.
+_WITH_INFINITY = 17
+_LARGEST = b"CASE WHEN %b = 'infinity' THEN '178956970 years 7 mons 2147483647 days 2562047788:00:54.775807' ELSE %b::text END"
+_INTERVALS = "SELECT attrelid::int8, attname::text FROM pg_attribute WHERE atttypid = 'interval'::regtype AND attrelid >= 16384"
 _SEQUENCE = b"SELECT %d, last_value, is_called FROM %b"
 
 
@@ -65,8 +69,11 @@ def comparing(target: Target, index: Index, workers: Workers, *, content: bool =
             yield Checks((), lambda: None, lambda: [differs])
             return
         found = live_catalog.read(session, codec)
-        settings = reader_settings(server_version(session))
+        server = server_version(session)
+        settings = reader_settings(server)
         comparison = _Comparison(target, index, found, codec, settings, workers, content, session)
+        if int(index.server["version_num"]) // 10_000 < _WITH_INFINITY <= server:
+            comparison.intervals = frozenset(codec.rows(session, _INTERVALS))
         tasks = comparison.tasks()
         workers.progress("comparing rows", 0, sum(table.raw for table in index.tables))
         try:
@@ -103,6 +110,8 @@ class _Comparison:
     stopped: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
     sessions: dict[threading.Thread, RowCopy] = field(default_factory=dict)
+    #: The columns (oid of the table, name) whose infinity is compared with what an older server recorded.
+    intervals: frozenset[tuple[int, str]] = frozenset()
 
     def __post_init__(self) -> None:
         self.digests = [Digest() for _ in self.index.tables]
@@ -160,13 +169,17 @@ class _Comparison:
         """COPY statements that read the table, one per range of pages."""
         quoted = self.codec.quoted
         # The recorded order of the catalog's own columns: `_other_columns` found none that is not one of them.
-        columns = self.codec.listed(column for column in table.columns if column in relation.columns)
+        columns = b", ".join(self._column(relation, one) for one in table.columns if one in relation.columns)
         what = columns if self.content else b"pg_catalog.count(*)"
         name = quoted(relation.schema, relation.name)
         rows = b"ONLY " + name if relation.kind == "r" else name + self._without_leaves(relation)
         select = b"SELECT %b FROM %b" % (what, rows)
         for where in shares(relation, table.raw) if self.content else [b""]:
             yield b"COPY (%b%b) TO STDOUT" % (select, where)
+
+    def _column(self, relation: Relation, column: str) -> bytes:
+        quoted = self.codec.quoted(column)
+        return _LARGEST % (quoted, quoted) if (relation.oid, column) in self.intervals else quoted
 
     def _without_leaves(self, top: Relation) -> bytes:
         """Condition that excludes separately recorded leaves of a partitioned table."""
