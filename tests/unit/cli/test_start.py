@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
-from types import ModuleType
 
 import pytest
 
+_INTERRUPTED = """
+import os, signal, sys, types
 from refnet.__main__ import run
 
+class Loading(types.ModuleType):
+    def __getattr__(self, name):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            pass  # as a callback of an import does
 
-class _Interrupted(ModuleType):
-    def __getattr__(self, name: str) -> object:
-        raise KeyboardInterrupt
+sys.modules[sys.argv[1]] = Loading("main")
+run()
+"""
 
 
-def test_ctrl_c_while_the_modules_are_loading_ends_in_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "refnet.cli.main", _Interrupted("main"))
-    monkeypatch.setattr(gc, "disable", lambda: None)  # this process goes on
-    with pytest.raises(SystemExit) as ended:
-        run()
-    assert ended.value.code == "refnet: interrupted\n        Nothing was begun; retry."  # text: exit code 1
+@pytest.mark.parametrize("module", ["refnet.cli.streams", "refnet.cli.main"])
+def test_ctrl_c_while_the_modules_are_loading_ends_in_two_lines(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED, module], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "refnet: interrupted\n        Nothing was begun; retry.\n")
 
 
 def test_a_full_disk_under_the_output_is_an_error_of_two_lines() -> None:
