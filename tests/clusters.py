@@ -27,7 +27,6 @@ from refnet.catalog.manifest import Manifest
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.catalog.wal import lsn_text, parse_lsn
 from refnet.core.processes import until
-from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.sources.cluster import wal_writer
@@ -201,16 +200,15 @@ class Live:
 
 def answer(restored: Any, data: Path, query: str, database: str) -> str:
     """Start the server that was restored into `data` by the command that was printed, and ask it `query`."""
-    start, ask = (shlex.split(restored[one].removeprefix("sudo -u postgres ")) for one in ("start", "psql"))
-    become = account(data).become
-    subprocess.run([*start, "-w", "-t", "30"], check=True, stdout=subprocess.DEVNULL, **become)
+    subprocess.run(["/bin/sh", "-c", restored["start"]], check=True, stdout=subprocess.DEVNULL)
     try:
-        words = [*ask[:-1], "-U", "refnet", "-d", database, "-Atc", query]
-        done = subprocess.run(words, check=False, capture_output=True, text=True, **become)
+        ask = restored["psql"].removesuffix(" -l")
+        words = ["-U", "refnet", "-d", database, "-Atc", query]
+        done = subprocess.run([*shlex.split(ask), *words], check=False, capture_output=True, text=True)
         return done.stdout.strip() or done.stderr
     finally:
-        stop = [*start[:3], "-m", "immediate", "stop"]
-        subprocess.run(stop, check=True, stdout=subprocess.DEVNULL, **become)
+        stop = [*shlex.split(restored["start"])[:-3], "-m", "immediate", "stop"]
+        subprocess.run(stop, check=True, stdout=subprocess.DEVNULL)
 
 
 @contextmanager

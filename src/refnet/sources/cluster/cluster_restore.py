@@ -6,7 +6,6 @@ somebody writes other settings.
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -249,9 +248,9 @@ def _socket(data: Path) -> Path:
 
 
 def _commands(cluster: Cluster, user: Account) -> tuple[str, str]:
-    """The commands that start the server, and that ask it."""
+    """The commands that start the server, and that ask it; root changes to the user that owns the folder."""
     data, programs = cluster.data, cluster.binaries
-    as_user = ["sudo", "-u", user.name] if user.uid != os.geteuid() else []
+    as_user = ["runuser", "-u", user.name, "--"] if user.other else []
     start = [str(programs.tool("pg_ctl")), "-D", str(data), "-l", str(data / "server.log"), "start"]
     ask = [str(programs.tool("psql")), "-h", str(_socket(data)), "-l"]
     return shlex.join([*as_user, *start]), shlex.join([*as_user, *ask])

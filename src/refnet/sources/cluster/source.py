@@ -190,8 +190,9 @@ class ClusterBases(OnServer):
         since = now - timedelta(days=wiring.retention(self.settings, self.name).days)
         for needed in needed_wal(bases, since):
             archive = WalArchive.of(self.settings, needed.system_identifier)
-            if archive.exists():
-                yield WalReading(archive, needed, bases, now, context.progress).read(share=share)
+            reading = WalReading(archive, needed, bases, now, context.progress)
+            if archive.exists() and (found := reading.read(share=share)).reason:
+                yield found
 
     def lag_in(self, context: Context, store: str) -> Iterator[str]:
         from refnet.sources.cluster.stream_status import read_status

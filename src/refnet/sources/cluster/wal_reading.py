@@ -61,7 +61,7 @@ class WalReading:
         says += self._lost(holes, base if not unhealed else None)
         failed = damaged or unhealed
         outcome = Outcome.FAILED if failed else Outcome.UNVERIFIED if wrong else Outcome.PASSED
-        return Finding("WAL", outcome, "; ".join(says))
+        return Finding("WAL", outcome, "; ".join(filter(None, says)))
 
     @cached_property
     def _every(self) -> list[Segment]:
@@ -104,11 +104,13 @@ class WalReading:
                 (*says, *([f"not read, {len(unread):,} {of}: {some(unread, _NAMED)}"] if unread else ()))
             )
         whole = self.archive.last_reading().whole_since
+        if not chosen:
+            return ""
         if part:
             since = f"; each was read since {local(whole)}" if whole else ""
             return f"{len(chosen):,} of {plural(len(self._every), 'segment')} read{part}, all match{since}"
         ranges = groupby(chosen, lambda one: wal.timeline_of(one.name))
-        return f"{'; '.join(_range(number, [*those]) for number, those in ranges) or 'no segment'}, all match"
+        return f"{'; '.join(_range(number, [*those]) for number, those in ranges)}, all match"
 
     def _holes(self) -> tuple[Gap, ...]:
         """What is missing or damaged on the way to the timeline that was received last."""

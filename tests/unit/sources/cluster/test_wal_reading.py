@@ -166,3 +166,8 @@ def test_a_malformed_record_of_the_last_reading_counts_for_nothing(tmp_path: Pat
     (made.folder / READING).write_bytes(text)
     assert not made.gaps(5 * SIZE, 1)
     assert read(made, share=True).outcome is Outcome.PASSED
+
+
+def test_of_a_share_without_segments_nothing_is_said(tmp_path: Path) -> None:
+    made = archive(tmp_path, NAMES[0])  # number 5, and the first share has those like 0 and 7
+    assert read(made, share=True).reason == ""
