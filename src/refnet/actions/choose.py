@@ -17,7 +17,7 @@ from refnet.catalog.source_name import LOCAL, STANDARD, Kind, SourceName, read_f
 from refnet.catalog.store import AnyStore
 from refnet.context import Context
 from refnet.core import formatting
-from refnet.core.errors import Exit, RefnetError, nearest
+from refnet.core.errors import Exit, RefnetError, did_you_mean
 from refnet.core.files import explained
 from refnet.settings import user_path
 from refnet.sources import kind_of, source_of
@@ -106,7 +106,7 @@ def choose_to_read(context: Context, meant: str, at: str | None = None) -> OpenA
 def _chosen(context: Context, meant: str) -> OpenArtifact:
     if meant in context.settings.clusters:
         raise wiring.is_cluster(context.settings, meant)
-    return choose_one(context.store, meant)
+    return choose_one(context.store, meant, others=wiring.known(context.settings))
 
 
 def choose_to_restore(
@@ -249,12 +249,16 @@ def no_copy(store: RemoteStore, sources: Iterable[SourceName]) -> RefnetError:
     )
 
 
-def choose_one(store: AnyStore, artifact: str, source: SourceName | None = None) -> OpenArtifact:
+def choose_one(
+    store: AnyStore, artifact: str, source: SourceName | None = None, others: Iterable[str] = ()
+) -> OpenArtifact:
     """The artifact named `artifact` in the catalog, else the file at that path.
 
-    source: required source, and default for a file without a recognizable name or manifest; None: any.
+    Args:
+        source: required source, and default for a file without a recognizable name or manifest; None: any.
+        others: what else the caller would take, for a hint.
     """
-    chosen = _named(store, artifact, source)
+    chosen = _named(store, artifact, source, others)
     if source and chosen.source == source and chosen.source.kind is not source.kind:
         raise RefnetError(
             f"{chosen.name} is of a {chosen.source.kind}, and {source} is a {source.kind}",
@@ -288,7 +292,7 @@ def choose_listed(store: LocalStore | SealedStore, artifact: str) -> Entry:
     return chosen.entry
 
 
-def _named(store: AnyStore, artifact: str, source: SourceName | None) -> OpenArtifact:
+def _named(store: AnyStore, artifact: str, source: SourceName | None, others: Iterable[str]) -> OpenArtifact:
     if "/" not in artifact and (entry := Catalog.of(store.entries()).named(artifact)):
         return store.artifact(entry)
     path = user_path(artifact)
@@ -299,13 +303,13 @@ def _named(store: AnyStore, artifact: str, source: SourceName | None) -> OpenArt
         if (path / "toc.dat").is_file() or (path.is_dir() and of_dumps):
             return folder_at(path, of_dumps or SourceName.DATABASE)
         there = path.exists()
-    found = "" if there else nearest(artifact, [entry.name for entry in store.entries()], cutoff=0.8)
+    near = "" if there else did_you_mean(artifact, [one.name for one in store.entries()], 0.8)
+    near = near or did_you_mean(artifact, others)
     name = getattr(store, "name", LOCAL)  # only stores of copies have one
     place = "" if name == LOCAL else f" --store {name}"
     raise RefnetError(
         f"'{artifact}' is not a file" if there else f"there is no artifact '{artifact}'",
-        (f"Did you mean {found}? " if found else "")
-        + f"Give a name that `refnet list{place}` shows, or the path of a file.",
+        f"{near}Give a name that `refnet list{place}` shows, or the path of a file.",
         Exit.USAGE,
     )
 

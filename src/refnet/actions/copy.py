@@ -16,7 +16,7 @@ from refnet.catalog.remote import Copy, CopyLevel
 from refnet.catalog.remote_state import copy_of
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.context import Context
-from refnet.core.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError, did_you_mean
 from refnet.settings.urls import StoreKind
 from refnet.sources import source_of
 from refnet.store.buckets.bucket import BucketError, BucketFailure
@@ -105,7 +105,9 @@ def wanted(
         entry = Catalog.of(local.entries()).named(meant)
         if entry is None:
             raise RefnetError(
-                f"'{meant}' is not in the catalog", "`refnet list` shows the artifacts.", Exit.USAGE
+                f"'{meant}' is not in the catalog",
+                f"{did_you_mean(meant, wiring.known(settings))}`refnet list` shows the artifacts.",
+                Exit.USAGE,
             )
         chosen = {entry.source: ([entry], "")}
     else:

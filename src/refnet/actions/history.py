@@ -14,7 +14,7 @@ from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import Entry, utc
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
-from refnet.core.errors import Exit, RefnetError, nearest
+from refnet.core.errors import Exit, RefnetError, did_you_mean
 from refnet.core.member_names import show, spelled
 from refnet.sources import kind_of, source_of
 from refnet.sources.contents import MOST, Finder, ItemVersion
@@ -186,7 +186,7 @@ def _source(context: Context, word: str, meant: str) -> SourceName:
         raise source_of(context.settings, source).unlisted
     if source:
         return source
-    near = f"Did you mean {found}? " if (found := nearest(word, wiring.known(context.settings))) else ""
+    near = did_you_mean(word, wiring.known(context.settings))
     raise RefnetError(
         f"'{meant}' does not begin with a source" if "/" in meant else f"'{meant}' is not a source",
         f"{near}The sources are: {', '.join(wiring.known(context.settings))}.",

@@ -28,7 +28,7 @@ from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import STANDARD, SourceName, in_groups
 from refnet.context import Context, own_home
 from refnet.core.clock import Clock
-from refnet.core.errors import Exit, RefnetError
+from refnet.core.errors import Exit, RefnetError, did_you_mean
 from refnet.core.files import explained, make_folder
 from refnet.core.member_names import show
 from refnet.postgres.account import make_enterable
@@ -328,7 +328,7 @@ class Recovery:
     def _skipped(self, plan: RecoveryPlan) -> frozenset[SourceName]:
         there = {str(one): one for one in (*plan.entries, *plan.absent)}
         for name in self._request.skip - there.keys():
-            hint = f"The set has: {', '.join(plan.entries) or 'nothing'}."
+            hint = f"{did_you_mean(name, there)}The set has: {', '.join(plan.entries) or 'nothing'}."
             raise RefnetError(f"--skip: '{show(name)}' is not a source of the set", hint, Exit.USAGE)
         return frozenset(there[name] for name in self._request.skip)
 

@@ -23,7 +23,7 @@ from refnet.cli.context import context, note, print_json, wants_step_lines, with
 from refnet.cli.output import complain, output, say
 from refnet.context import Context
 from refnet.core import formatting
-from refnet.core.errors import Exit, RefnetError, nearest, worst
+from refnet.core.errors import Exit, RefnetError, did_you_mean, worst
 from refnet.core.formatting import plain
 from refnet.settings import user_path
 from refnet.sources import kind_of, source_of
@@ -208,7 +208,7 @@ def _order(here: Context) -> tuple[str, ...]:
     """The setting backup.order; RefnetError if it names an unknown source."""
     order, allowed = here.settings.backup_order, (*known(here.settings), DATABASES, FOLDERS)
     if wrong := next((one for one in order if one not in allowed), None):
-        near = f"Did you mean {found}? " if (found := nearest(wrong, allowed)) else ""
+        near = did_you_mean(wrong, allowed)
         raise RefnetError(
             f"backup.order names {wrong}, which is not a source",
             f"{near}Write names of sources, {DATABASES} or {FOLDERS}.",

@@ -20,7 +20,7 @@ from typer.core import (  # type: ignore[attr-defined]  # Typer's own annotation
 
 from refnet.cli.examples import EXAMPLES
 from refnet.cli.output import output
-from refnet.core.errors import Exit, RefnetError, nearest
+from refnet.core.errors import Exit, RefnetError, did_you_mean
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 #: `-h` is `--help`, for every command of the root that has these settings.
@@ -170,7 +170,7 @@ class Group(_Shared, TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.commands:
-            near = f"Did you mean {found}? " if (found := nearest(args[0], self.commands)) else ""
+            near = did_you_mean(args[0], self.commands)
             raise RefnetError(
                 f"'{args[0]}' is not a command of {ctx.command_path}",
                 f"{near}`{ctx.command_path} --help` lists the commands.",

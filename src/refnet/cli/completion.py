@@ -14,7 +14,7 @@ from refnet import wiring
 from refnet.catalog.source_name import STANDARD, SourceName, likely_kind
 from refnet.cli.output import output
 from refnet.context import Context, read_settings
-from refnet.core.errors import Exit, RefnetError, nearest
+from refnet.core.errors import Exit, RefnetError, did_you_mean
 
 #: Other names of sources on the command line.
 ALIASES = {"vault": SourceName.OBSIDIAN}
@@ -35,7 +35,7 @@ def choice(what: str, members: Iterable[str], code: Exit = Exit.USAGE) -> dict[s
     def parse(text: str) -> str:
         if text in known:
             return known[text]
-        near = f"Did you mean {found}? " if (found := nearest(text, known)) else ""
+        near = did_you_mean(text, known)
         raise RefnetError(f"'{text}' is not a {what}", f"{near}The {what}s are: {', '.join(known)}.", code)
 
     return {"parser": parse, "autocompletion": lambda: [*known]}

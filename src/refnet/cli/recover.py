@@ -39,7 +39,7 @@ from refnet.cli.context import (
 from refnet.cli.output import output, say
 from refnet.context import Context
 from refnet.core import formatting
-from refnet.core.errors import Exit, RefnetError, nearest, worst
+from refnet.core.errors import Exit, RefnetError, did_you_mean, worst
 from refnet.core.member_names import show
 from refnet.recovery.plan import SAYS, Stage
 from refnet.servers import ActsOn
@@ -54,7 +54,7 @@ def _stage_or_store(text: str) -> str:
     stores = current_settings(own=False).every_store
     if text in stores:
         return text
-    near = f"Did you mean {found}? " if (found := nearest(text, (*Stage, *stores))) else ""
+    near = did_you_mean(text, (*Stage, *stores))
     raise RefnetError(
         f"--from-stage: '{text}' is neither a stage nor a remote store",
         f"{near}The stages are: {', '.join(Stage)}. A store is a name of the settings, or a URL.",

@@ -29,8 +29,16 @@ def worst(codes: Iterable[Exit]) -> Exit:
 
 
 def nearest(value: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
-    """The choice most similar to `value`; "" if none is similar."""
-    return next(iter(get_close_matches(value.strip().lower()[:100], list(choices), 1, cutoff)), "")
+    """The choice most similar to `value`, or named in it as in `databases.NAME.schedule`; "" if none is."""
+    given, known = value.strip().lower()[:100], list(choices)
+    inside = (part for part in given.split(".") if part in known)
+    return next(inside, "") or next(iter(get_close_matches(given, known, 1, cutoff)), "")
+
+
+def did_you_mean(value: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
+    """ "Did you mean …? " for a hint, with the choice nearest to `value`; "" if none is near."""
+    found = nearest(value, choices, cutoff)
+    return f"Did you mean {found}? " if found else ""
 
 
 class RefnetError(Exception):

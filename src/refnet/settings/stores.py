@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 from refnet.catalog.schedule import Retention
 from refnet.core import trust
-from refnet.core.errors import Exit, RefnetError, nearest
+from refnet.core.errors import Exit, RefnetError, did_you_mean
 from refnet.settings import converters, urls
 from refnet.settings.converters import InvalidError, key
 from refnet.settings.times import parse_retention
@@ -309,12 +309,10 @@ def _unknown_sources(
         for source in given:
             of_cluster = any(source.startswith(f"{cluster}-") for cluster in clusters)
             if source not in known and not of_cluster:
-                near = nearest(source, known)
-                hint = f"Did you mean {near}? " if near else ""
                 yield (
                     f"{start}.{name}",
                     f"{source[:80]!r} is not a source",
-                    f"{hint}`refnet settings` names them.",
+                    f"{did_you_mean(source, known)}`refnet settings` names them.",
                 )
 
 
@@ -335,10 +333,8 @@ def read_credentials(path: Path, kind: StoreKind) -> Credentials:
     given = _values_in(path, usage)
     for name, value in given.items():
         if name not in keys:
-            near = nearest(name, keys)
-            raise _bad_credential(
-                path, f"has a key that {kind} does not use", f"{near and f'Did you mean {near}? '}{usage}"
-            )
+            hint = did_you_mean(name, keys) + usage
+            raise _bad_credential(path, f"has a key that {kind} does not use", hint)
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
             raise _bad_credential(path, f"{name} must be text without spaces", usage)
         if not 0 < len(value) <= _LONGEST:

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from refnet.catalog.schedule import Retention, Schedule, TaskName, When
 from refnet.catalog.source_name import LOCAL
 from refnet.compose import COMPOSE_FILES
-from refnet.core.errors import Exit, RefnetError, nearest
+from refnet.core.errors import Exit, RefnetError, did_you_mean
 from refnet.settings import converters, sources, urls
 from refnet.settings.converters import key
 from refnet.settings.encryption import parse_recipients, parse_signers
@@ -314,10 +314,9 @@ class Settings:
         if ":" in name_or_url:
             given = StoreSettings.from_url(name_or_url)
             return next((one for one in stores.values() if one.same_place(given)), given)
-        near = nearest(name_or_url, stores)
         raise RefnetError(
             f"the store {name_or_url[:80]!r} is not configured",
-            f"{f'Did you mean {near}? ' if near else ''}Add [stores.NAME] to the settings file, or give a URL.",
+            f"{did_you_mean(name_or_url, stores)}Add [stores.NAME] to the settings file, or give a URL.",
             Exit.USAGE,
         )
 

@@ -334,6 +334,10 @@ def test_named_sources_are_looked_into_like_the_standard_ones(
     code, _, error = ran(["log", "note/papers/x.md"], monkeypatch, capsys)
     assert code == 2
     assert "Did you mean notes?" in error
+    for slip in (["cat", "notess", "x.md"], ["list", "folders.notes.schedule"]):
+        code, _, error = ran(slip, monkeypatch, capsys)
+        assert (code, "Did you mean notes?" in error) == (2, True)
+    assert "Did you mean notes?" not in ran(["pin", "notess"], monkeypatch, capsys)[2]
 
 
 def test_the_digest_of_a_small_table_is_shown_by_the_digits_that_differ() -> None:
