@@ -200,9 +200,12 @@ def test_a_prune_shows_its_plan_in_japanese_and_deletes_once_confirmed(
     browser: Browser, url: str, signed_in: Any, world: World
 ) -> None:
     file, text, before = world.folder / "config" / "refnet.toml", _text(world), _names(world, "config")
-    file.write_text(text.replace('config = "days=90"', 'config = "days=1"'))
     try:
         with watched(browser, url, storage_state=signed_in, locale="ja-JP") as found:
+            page = found.go("/decide?verb=prune&source=config")
+            assert "削除するものはありません。" in found.text()
+            assert not page.locator("#typed").count()
+            file.write_text(text.replace('config = "days=90"', 'config = "days=1"'))
             page = found.go("/stores")
             page.get_by_role("link", name="保持期間を過ぎたものを削除").click()
             assert before[0] in found.text()

@@ -10,6 +10,7 @@ from refnet.actions.marks import check_tag
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
 from refnet.web import child_process
+from refnet.web.children import CommandOutput
 
 #: Values of a plan that depend on the time of day.
 _VOLATILE = frozenset(("reasons", "bytes_freed", "bytes_freed_at_most"))
@@ -99,3 +100,14 @@ class Decision:
 def fingerprint(decision: Decision, stdout: str) -> str:
     """SHA-256 of a decision and the plan that `--plan --json` printed; ValueError if it printed none."""
     return child_process.fingerprint(decision.words, child_process.printed(stdout), _VOLATILE)
+
+
+def prunes_nothing(decision: Decision, said: CommandOutput) -> bool:
+    """Whether the plan of a prune, which `--plan --json` printed, deletes nothing."""
+    if decision.verb is not Verb.PRUNE or said.code != Exit.DONE:
+        return False
+    plan = child_process.printed(said.stdout)
+    parts = (*plan.get("sources", ()), *plan.get("stores", ()))
+    return not any(
+        part.get("leftovers") or part.get("previous_versions") or part.get("outlived") for part in parts
+    ) and all(one["keep"] for part in parts for one in part["artifacts"])

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from refnet.core.errors import RefnetError
-from refnet.web.decisions import Decision, Verb, fingerprint
+from refnet.web.children import CommandOutput
+from refnet.web.decisions import Decision, Verb, fingerprint, prunes_nothing
 
 ARTIFACT = "vault_20261125_105258.tar.gz"
 PLAN: dict[str, Any] = {"artifacts": [{"name": ARTIFACT, "needed": None, "reasons": ["5 days old"]}]}
@@ -39,6 +40,25 @@ def test_a_plan_is_the_same_while_only_time_passes() -> None:
     first = fingerprint(decision, json.dumps(PLAN))
     assert fingerprint(decision, json.dumps(later)) == first
     assert fingerprint(decision, json.dumps(other)) != first
+
+
+@pytest.mark.parametrize(
+    ("verb", "code", "kept", "leftovers", "nothing"),
+    [
+        (Verb.PRUNE, 0, True, [], True),
+        (Verb.PRUNE, 0, False, [], False),
+        (Verb.PRUNE, 0, True, [{"name": "x"}], False),
+        (Verb.PRUNE, 5, True, [], False),
+        (Verb.FORGET, 0, True, [], False),
+    ],
+)
+def test_only_a_complete_plan_of_a_prune_deletes_nothing(
+    verb: Verb, code: int, kept: bool, leftovers: list[Any], nothing: bool
+) -> None:
+    part = {"artifacts": [{"keep": kept}], "leftovers": leftovers}
+    said = CommandOutput(code, json.dumps({"sources": [part], "stores": [part]}), "")
+    artifact = "" if verb is Verb.PRUNE else ARTIFACT
+    assert prunes_nothing(Decision(verb, "obsidian", artifact), said) is nothing
 
 
 def test_a_decision_without_its_artifact_or_with_a_strange_tag_is_refused() -> None:

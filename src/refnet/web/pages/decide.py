@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
 from refnet.web.children import CommandOutput
-from refnet.web.decisions import Decision, Verb, fingerprint
+from refnet.web.decisions import Decision, Verb, fingerprint, prunes_nothing
 from refnet.web.pages.base import begin_run, form, page, reading, settings_of, short, source_of
 from refnet.web.shared_facts import artifacts
 
@@ -58,11 +58,12 @@ async def _decision(request: Request, given: Mapping[str, str]) -> Decision:
 
 async def _shown(request: Request, decision: Decision, status: int = 200, refusal: str = "") -> Response:
     said = await _plan(request, decision)
-    problem, mark = None, ""
+    problem, mark, nothing = None, "", False
     if said.code != Exit.DONE and not said.stdout:
         problem = _failure(decision, said)
     elif decision.deletes:
-        mark = _fingerprint(decision, await _plan(request, decision, "--json"))
+        plan = await _plan(request, decision, "--json")
+        mark, nothing = _fingerprint(decision, plan), prunes_nothing(decision, plan)
     text = "".join(f"{plain(line)}\n" for line in said.stdout.splitlines())
     return page(
         request,
@@ -72,6 +73,7 @@ async def _shown(request: Request, decision: Decision, status: int = 200, refusa
         text=text,
         problem=problem,
         mark=mark,
+        nothing=nothing,
         refusal=refusal,
     )
 
