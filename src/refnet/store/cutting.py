@@ -1,7 +1,8 @@
 """Cuts an artifact into blocks, and new blocks into pieces, at places that its content decides.
 
 An artifact is a chain of gzip members, and what did not change gives the same members. So a block begins where a member
-does; a large member, or a file that is no such chain, is cut at byte sequences that a secret key chooses, as are the
+does, and where the short stretches end in which small files are deflated: those before a change stay the same. A large
+member, or a file that is no such chain, is cut at byte sequences that a secret key chooses, as are the
 pieces: their sizes would otherwise be fingerprints of known files.
 """
 
@@ -20,6 +21,9 @@ from refnet.store.buckets.bucket import in_background
 
 #: The header of each member that RefNet writes: no name, no time.
 _MEMBER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+#: The end of a stretch of a member (Z_SYNC_FLUSH), which ends a block that has at most so many bytes with it: longer ones, of
+#: tables, would cost memory for many more blocks.
+_FLUSHED, _MOST_FLUSHED = b"\0\0\xff\xff", 32 << 10
 #: A block has so many bytes, but for the last one, and for short members before a long one: they may come in another order
 #: the next time, and must not take the long one with them.
 _LEAST_BLOCK, _MOST_BLOCK = 1 << 10, 4 << 20
@@ -113,10 +117,10 @@ class Cutting:
 
     @staticmethod
     def _member(data: bytearray, at: int, most: int, have: int) -> int:
-        """Begin of the member before which the block that begins at `at` ends; -1: there is none up to `most`."""
-        member = data.find(_MEMBER, at + 1, min(most + len(_MEMBER) - 1, have))
+        """Begin of the member or stretch before which the block that begins at `at` ends; -1: there is none up to `most`."""
+        member = _next(data, at, most, have)
         while at < member < at + _LEAST_BLOCK:
-            after = data.find(_MEMBER, member + 1, min(member + _LEAST_BLOCK + len(_MEMBER) - 1, have))
+            after = _next(data, member, member + _LEAST_BLOCK, have)
             if after < 0:  # it is long, or the last one
                 return member if have - member >= _LEAST_BLOCK else -1
             member = after
@@ -139,6 +143,14 @@ class Cutting:
         """Whether a piece of `size` bytes ends with its last block, of `length` bytes and the hash `hash_`."""
         chance = min(length, _LEAST_PIECE) / _LEAST_PIECE
         return size >= _LEAST_PIECE and int.from_bytes(hash_[:4], "big") < chance * (1 << 32)
+
+
+def _next(data: bytearray, at: int, most: int, have: int) -> int:
+    """Begin of the first member behind `at`, or of the first stretch if that is near; -1: there is none up to `most`."""
+    flushed = data.find(_FLUSHED, at + 1, min(at + _MOST_FLUSHED, most, have))
+    end = most if flushed < 0 else flushed + len(_FLUSHED)
+    member = data.find(_MEMBER, at + 1, min(end + len(_MEMBER) - 1, have))
+    return end if flushed >= 0 > member else member
 
 
 def _fill(into: memoryview, reader: BinaryIO, follow: Callable[[memoryview], object]) -> int:

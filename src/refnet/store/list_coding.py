@@ -1,7 +1,7 @@
 """The list of files of an archive, written so that what did not change stays the same bytes.
 
 A list has the offset of each file in the archive: one longer file changes every line behind it. Here a line has the distance
-from the one before, and about 32 lines are a gzip member, cut where their content says, so that a copy shares the members
+from the one before, and about 20 lines are a gzip member, cut where their content says, so that a copy shares the members
 of all files that did not change.
 """
 
@@ -19,8 +19,8 @@ _LINE_OF_MEMBERS = re.compile(rb'"members": \[\[\d{1,19},\d{1,19}\](?:,\[\d{1,19
 _PAIR = re.compile(rb"\[(\d+),(\d+)\]")
 _DISTANCES = re.compile(rb"(-?\d{1,20}),(-?\d{1,20})\n")
 _AT = re.compile(rb',"at":(-?\d{1,20})(?=[,}])')
-#: A chunk ends with a line whose CRC has these bits zero, or after so many lines.
-_MASK, _MOST_LINES = 31, 512
+#: A chunk, of about a KiB, has so many lines, and ends with the first one then whose CRC has these bits zero, or after so many lines.
+_LEAST_LINES, _MASK, _MOST_LINES = 16, 3, 512
 _GZIP = 31
 #: Bytes that are decompressed at once: of each member, what is behind it in them is copied.
 _AT_ONCE = 4 << 10
@@ -95,7 +95,7 @@ def _chunks(lines: Iterable[bytes]) -> Iterator[bytes]:
     chunk: list[bytes] = []
     for line in lines:
         chunk.append(line)
-        if not zlib.crc32(line) & _MASK or len(chunk) == _MOST_LINES:
+        if (len(chunk) >= _LEAST_LINES and not zlib.crc32(line) & _MASK) or len(chunk) == _MOST_LINES:
             yield b"".join(chunk)
             chunk = []
     yield b"".join(chunk)

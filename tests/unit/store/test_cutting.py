@@ -22,6 +22,7 @@ OTHER = Cutting(bytes(range(1, 33)))
 KIB, MIB = 1 << 10, 1 << 20
 LEAST = cutting._LEAST_BLOCK
 HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+FLUSHED = b"\0\0\xff\xff"
 
 
 class _Slow(io.RawIOBase):
@@ -193,6 +194,35 @@ def test_short_members_take_no_long_one_with_them_to_another_place() -> None:
     assert _blocks(b"".join(after)) == after
 
 
+def _in_stretches(*stretches: bytes) -> list[bytes]:
+    """A gzip member, deflated so that what comes before the end of a stretch does not depend on what follows."""
+    deflater, data = zlib.compressobj(1, zlib.DEFLATED, -15), b"".join(stretches)
+    parts = [deflater.compress(one) + deflater.flush(zlib.Z_SYNC_FLUSH) for one in stretches[:-1]]
+    parts.append(deflater.compress(stretches[-1]) + deflater.flush())
+    parts[0] = HEADER + parts[0]
+    parts[-1] += zlib.crc32(data).to_bytes(4, "little") + len(data).to_bytes(4, "little")
+    return parts
+
+
+def test_a_stretch_of_a_member_is_a_block() -> None:
+    before, after = _members(1, [30 * KIB, 900 * KIB])
+    texts = [_noise(n, 16 * KIB) for n in range(4)]
+    parts = _in_stretches(*texts)
+    assert _blocks(b"".join([before, *parts, after])) == [before, *parts, after]
+    changed = _in_stretches(*texts[:2], _noise(9, 15 * KIB), texts[3])
+    assert changed[:2] == parts[:2]
+    assert _new(b"".join(parts), b"".join(changed)) == changed[2:]
+
+
+def test_a_long_stretch_is_no_block_and_tiny_ones_share_one() -> None:
+    whole = b"".join(_in_stretches(_noise(1, 40 * KIB), _noise(2, 5 * KIB), _noise(3, 5 * KIB)))
+    assert _blocks(whole) == [whole]
+    tiny = _in_stretches(*(_noise(n, 100) for n in range(300)))
+    blocks = _blocks(b"".join(tiny))
+    assert 10 < len(blocks) < 40
+    assert all(LEAST <= len(one) < LEAST + 300 for one in blocks[:-1])
+
+
 def test_a_header_that_stands_in_the_middle_of_a_member_costs_a_cut_and_nothing_else() -> None:
     data = _noise(1, 50 * KIB) + HEADER + _noise(2, 50 * KIB)
     assert _blocks(data) == [data[: 50 * KIB], data[50 * KIB :]]
@@ -212,7 +242,7 @@ def test_small_sizes_cut_alike_at_every_place(monkeypatch: pytest.MonkeyPatch) -
     chosen = random.Random(4)
     for number in range(60):
         gaps = (chosen.choice([0, 1, 3, 10, 250, 300, 700]) + chosen.randrange(20) for _ in range(12))
-        data = b"".join(chosen.randbytes(gap) + HEADER for gap in gaps)
+        data = b"".join(chosen.randbytes(gap) + chosen.choice([HEADER, FLUSHED, HEADER]) for gap in gaps)
         with monkeypatch.context() as patched:
             patched.setattr(cutting, "_BUFFER", 1 << 20)
             whole = _blocks(data)
