@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterator
 from hashlib import md5
 from pathlib import Path
@@ -23,9 +24,9 @@ from refnet.sources.database.artifact.sqlgz import Reader
 from refnet.sources.database.dump import parallel_dump as dumping
 from refnet.sources.database.proof.compare import comparing
 from refnet.sources.database.proof.own_proof import Prover
-from refnet.sources.database.restore.load import load
+from refnet.sources.database.restore.load import Loader, load
 from refnet.sources.database.restore.schema_archive import Archive, Step
-from refnet.sources.database.workers import Workers
+from refnet.sources.database.workers import Task, Workers, _Board
 
 SCHEMA = """
 CREATE TABLE papers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL UNIQUE, year int,
@@ -195,12 +196,27 @@ def test_an_index_that_is_built_alone_has_a_parallel_worker(
     server: Cluster, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("refnet.sources.database.dump.row_copy.RANGE", 100_000)
+    """The rows wait for psql, which loads what else there is, and may take longer on a busy machine: it is no idle worker."""
     options: dict[str, str] = {}
-    restore = Archive.restore
+    restore, done, load_block, psql_ended = (
+        Archive.restore,
+        _Board._done,
+        Loader._load_block,
+        threading.Event(),
+    )
 
     def recorded(self: Archive, step: Step, items: Any) -> None:
         options[step.doing] = step.programs._environment["PGOPTIONS"]
         restore(self, step, items)
+
+    def ended(self: _Board, task: Task) -> None:
+        done(self, task)
+        if getattr(task.run, "__name__", "") == "_load_data":
+            psql_ended.set()
+
+    def loaded(self: Loader, *args: Any) -> None:
+        assert psql_ended.wait(60)
+        load_block(self, *args)
 
     with fresh(server) as database, fresh(server) as copy:
         with database.connect() as session:
@@ -210,6 +226,8 @@ def test_an_index_that_is_built_alone_has_a_parallel_worker(
             )
         whole = artifact(database, wheel)
         monkeypatch.setattr(Archive, "restore", recorded)
+        monkeypatch.setattr(_Board, "_done", ended)
+        monkeypatch.setattr(Loader, "_load_block", loaded)
         load(whole, copy, Workers(wheel, 2))
     assert "max_parallel_maintenance_workers=0" in options["creating the schema"]
     assert "max_parallel_maintenance_workers=1" in options["building an index of public.papers"]

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
 import psycopg
 import pytest
+from tests.integration.network import crawling
 from tests.memory import in_memory
 from tests.serving import Served, serving
 
-from refnet.network.migrate import migrate
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
@@ -41,16 +40,10 @@ ANALYZE;
 @pytest.fixture(scope="module")
 def network(server: Cluster) -> Iterator[Target]:
     """A database with 250 papers; the first is cited by all others."""
-    name = f"web_{uuid.uuid4().hex[:12]}"
-    with server.target().connect() as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-    target = server.target(name)
-    migrate(target)
-    with target.connect({"search_path": "public"}) as connection:
-        connection.execute(_ROWS)
-    yield target
-    with server.target().connect() as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with crawling.network(server) as target:
+        with target.connect({"search_path": "public"}) as connection:
+            connection.execute(_ROWS)
+        yield target
 
 
 def url_of(target: Target) -> str:
