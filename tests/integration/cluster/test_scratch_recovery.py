@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
-from collections.abc import Callable, Iterator
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 import pytest
 from tests.clusters import Live, live
@@ -17,10 +22,11 @@ from tests.clusters import Live, live
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.proof_run import ProofOptions
-from refnet.sources.cluster import wal_writer
+from refnet.sources.cluster import scratch_recovery, wal_writer
 from refnet.sources.cluster.recovery_facts import Recovery, archived
 from refnet.sources.cluster.recovery_target import Wanted, at_end_of, decide
 from refnet.sources.cluster.scratch_recovery import Recovered, recovered
+from refnet.sources.cluster.wal_archive import WalArchive
 
 _OF_DATABASES = "SELECT count(*) FROM pg_db_role_setting WHERE setdatabase <> 0 AND setrole = 0"
 
@@ -104,6 +110,86 @@ def test_times_are_exact_to_the_commit(shop: Live, short_home: Path) -> None:
         there = session.execute("SELECT i FROM orders WHERE i >= 2000 ORDER BY i").fetchall()
         assert there == [(2000,), (2001,)]
         assert found.reached.commit == moments[1]
+
+
+def to_its_end(live: Live) -> Recovery:
+    """A recovery of the full to its own end."""
+    plan = at_end_of(live.candidates[0], archived(live.archive, None))
+    return Recovery(live.archive, plan, live.chain(plan.base.name))
+
+
+def test_a_damaged_base_ends_the_wal_beside_it(
+    shop: Live, short_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many segments no more are read than are under way."""
+    whole, given = to_its_end(shop), list[str]()
+    begun, failed = threading.Event(), threading.Event()
+
+    def provide(_archive: WalArchive, names: Sequence[str], folder: Path) -> None:
+        given.extend(names)
+        begun.set()
+        assert failed.wait(30)
+        for name in names:
+            (folder / name).touch()
+
+    def cut_short() -> BinaryIO:
+        assert begun.wait(30)
+        return io.BytesIO(b"no archive")
+
+    class Over(threading.Event):
+        def set(self) -> None:
+            super().set()
+            failed.set()
+
+    monkeypatch.setattr(WalArchive, "provide", provide)
+    monkeypatch.setattr(scratch_recovery, "threading", SimpleNamespace(Event=Over))
+    many = replace(whole.plan, segments=tuple(f"{number:024X}" for number in range(100)))
+    damaged = replace(whole, plan=many, chain=[whole.chain[0]._replace(open=cut_short)])
+    with pytest.raises(RefnetError, match="is damaged"), recovered(damaged, options(shop, short_home)):
+        pass
+    assert 0 < len(given) < 100
+
+
+def test_a_damaged_segment_ends_the_unpacking_beside_it(
+    shop: Live, short_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def provide(_archive: WalArchive, _names: Sequence[str], _folder: Path) -> None:
+        ended.set()
+        raise RefnetError("a segment is damaged", "Choose another moment.", Exit.DAMAGED)
+
+    whole, opened = to_its_end(shop), list[str]()
+
+    def waiting() -> BinaryIO:
+        opened.append("base")
+        assert ended.wait(30)
+        return whole.chain[0].open()
+
+    monkeypatch.setattr(WalArchive, "provide", provide)
+    piece = whole.chain[0]._replace(open=waiting)
+    damaged = replace(whole, chain=[piece, piece, piece])
+    with (
+        pytest.raises(RefnetError, match="a segment is damaged"),
+        recovered(damaged, options(shop, short_home)),
+    ):
+        pass
+    assert opened == ["base"]
+
+
+def test_a_disk_without_room_for_base_and_wal_together_is_said_before_anything_is_written(
+    shop: Live, short_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = to_its_end(shop)
+    wal = len(whole.plan.segments) * shop.archive.segment_size
+    need = wal + whole.chain[0].facts.raw_bytes
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=need - 1))
+    monkeypatch.setattr(WalArchive, "provide", None)
+    with (
+        pytest.raises(RefnetError, match=r"with its WAL needs at least"),
+        recovered(whole, options(shop, short_home)),
+    ):
+        pass
 
 
 @contextmanager

@@ -37,7 +37,6 @@ from refnet.sources.cluster.recovery_facts import Recovery, decided
 from refnet.sources.cluster.recovery_target import shown
 from refnet.sources.cluster.scratch_recovery import (
     Reached,
-    add_wal,
     check_major,
     check_passed,
     fill,
@@ -216,8 +215,6 @@ def _recover(
         cluster = Cluster(data, made.socket, user, made.programs, enclosure=enclosure(folders, user))
         with phases.phase("unpack"):
             fill(cluster, recovery, context.progress, durable=True)
-        with phases.phase("wal"):
-            add_wal(cluster, recovery, context.progress)
         with phases.phase("replay"):
             needed = needs(cluster)
             context.progress("replay", 0, None)

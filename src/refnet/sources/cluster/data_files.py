@@ -9,7 +9,7 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,13 +34,13 @@ _FLUSHED = 8
 LARGE, _AHEAD = 1 << 20, 4
 
 
-def remove_unseen(folder: int, path: str, seen: set[str], kept: str) -> None:
-    """Remove what is in the open folder `path/` of a data folder, but the paths `seen`, and the folder `kept`."""
+def remove_unseen(folder: int, path: str, seen: set[str], kept: Collection[str]) -> None:
+    """Remove what is in the open folder `path/` of a data folder, but the paths `seen`, and all in the folders `kept`."""
     for name in names_in(folder):
         inner = f"{path}{name}"
         is_folder = stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
         if inner in seen:
-            if is_folder and inner != kept:
+            if is_folder and inner not in kept:
                 with opened(name, OPEN_FOLDER, folder) as below:
                     remove_unseen(below, f"{inner}/", seen, kept)
         elif is_folder:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +31,6 @@ from refnet.core.files import (
     explained,
     opened,
 )
-from refnet.core.formatting import size
 from refnet.core.member_names import ArchiveError, parent, show
 from refnet.postgres.account import Account
 from refnet.sources.cluster import increments
@@ -120,14 +118,15 @@ def unpack(
     *,
     durable: bool = False,
 ) -> Label:
-    """Unpack `chain`, the full first, into the empty `folder`, as files of `account`; return the label of the last.
+    """Unpack `chain`, the full first, into `folder`, as files of `account`; return the label of the last.
 
-    durable: the folder will be kept and flushed. The disk begins with large files at once, and no server starts there
-    until the caller replaces postgresql.conf, also after a power failure. RefnetError (DAMAGED) names the artifact that is
+    The folder has room for the base, and nothing in it but pg_wal, whose WAL is left alone.
+
+    durable: the folder will be kept and flushed. No server starts there until the caller replaces postgresql.conf, also
+    after a power failure. RefnetError (DAMAGED) names the artifact that is
     damaged, hostile or does not continue the one before. On an error the caller removes what there is.
     """
     total, done = sum(piece.facts.raw_bytes for piece in chain), 0
-    _check_space(folder, chain)
     labels = list[Label]()
     with (
         explained(folder),
@@ -148,15 +147,6 @@ def unpack(
 
 def _report(progress: Progress, before: int, total: int, done: int) -> None:
     progress("unpacking", before + done, total)
-
-
-def _check_space(folder: Path, chain: Sequence[Piece]) -> None:
-    need, free = max(piece.facts.raw_bytes for piece in chain), shutil.disk_usage(folder).free
-    if need > free:
-        raise RefnetError(
-            f"{folder} has {size(free)} free, and {chain[-1].name} needs at least {size(need)}",
-            "Free space, or use a folder on a larger disk.",
-        )
 
 
 @contextmanager
@@ -238,7 +228,7 @@ class _Unpacking:
         try:
             self._write_members(progress)
             if not self._full:  # what an earlier base of the chain has and this one does not
-                remove_unseen(self._root, "", self._seen, FROM_BACKUP)
+                remove_unseen(self._root, "", self._seen | {_WAL}, (FROM_BACKUP, _WAL))
             self._check_server()
         finally:
             os.close(self._open)
@@ -264,7 +254,7 @@ class _Unpacking:
             raise ArchiveError(f"{show(path)} is a link")
         if path in _DROPPED or path == "." or (path == TABLESPACE_MAP and not member.size):
             return
-        if parent(path) == _WAL and member.kind is FileKind.FILE:
+        if _WAL in {path, parent(path)} and member.kind is FileKind.FILE:
             raise ArchiveError(f"{show(path)} is WAL, which belongs in the archive and not in a base backup")
         if path.partition("/")[0] == FROM_BACKUP:
             raise ArchiveError(f"{show(path)} has a name that is reserved")

@@ -12,7 +12,9 @@ import re
 import secrets
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,8 +44,8 @@ _SECONDS = 48 * 3600.0
 _CONTROL_SECONDS = 60.0
 #: Bytes of the log that are read from its end.
 _LOG = 64 << 10
-#: The most bytes of histories of timelines.
-_HISTORIES = 1 << 30
+#: Segments after which an error beside them is seen.
+_AT_ONCE = 32
 #: The most prepared transactions, and locks of each transaction, that a server gets room for.
 _MOST_PREPARED, _MOST_LOCKS = 10_000, 4096
 #: What nothing of a base decides. exit 1: all WAL is in pg_wal; hot_standby: not in single-user mode. What it writes is
@@ -142,7 +144,6 @@ def recovered(recovery: Recovery, options: ProofOptions) -> Iterator[Recovered]:
         cluster, folder = new_cluster(binaries, options.base, stack)
         name, reader = cluster.superuser, f"refnet_reader_{secrets.token_hex(6)}"
         fill(cluster, recovery, options.progress)
-        add_wal(cluster, recovery, options.progress)
         options.progress("replay", 0, None)
         text = _ROLE_SQL.format(nobody=_NOBODY, name=name, verifier=verifier(cluster.password))
         settings = {**SETTINGS, "wal_level": "replica", **options.server_settings(), **needs(cluster)}
@@ -157,31 +158,57 @@ def recovered(recovery: Recovery, options: ProofOptions) -> Iterator[Recovered]:
 
 
 def fill(cluster: Cluster, recovery: Recovery, progress: Progress, *, durable: bool = False) -> None:
-    """Fill the empty data folder of `cluster` with the chain, and the file that asks for a recovery."""
-    unpack(recovery.chain, cluster.data, cluster.account, progress, durable=durable)
+    """Fill the empty data folder of `cluster` with the chain, the WAL beside it, and the file that asks for a recovery."""
+    _check_space(cluster, recovery)
+    over = threading.Event()
+    with explained(cluster.data):
+        wal = cluster.data / "pg_wal"
+        wal.mkdir(0o700)
+        cluster.account.own(wal)
+    with ThreadPoolExecutor(1, "wal") as pool:
+        adding = pool.submit(_add_wal, cluster, recovery, over)
+
+        def report(what: str, done: int, total: int | None) -> None:
+            if adding.done():
+                adding.result()  # its error ends the unpacking
+            progress(what, done, total)
+
+        try:
+            unpack(recovery.chain, cluster.data, cluster.account, report, durable=durable)
+            adding.result()
+        finally:
+            over.set()
     # No server starts here without a recovery's settings.
     write(cluster.data / "recovery.signal", "", cluster.account)
 
 
-def add_wal(cluster: Cluster, recovery: Recovery, progress: Progress) -> None:
-    """Add the WAL that the recovery reads to the data folder of `cluster`."""
-    archive, plan, data, user = recovery.archive, recovery.plan, cluster.data, cluster.account
-    folder, bytes_ = data / "pg_wal", archive.server.segment_bytes * len(plan.segments)
-    if (free := shutil.disk_usage(data).free) < bytes_:
+def _check_space(cluster: Cluster, recovery: Recovery) -> None:
+    wal = recovery.archive.server.segment_bytes * len(recovery.plan.segments)
+    need = wal + max(piece.facts.raw_bytes for piece in recovery.chain)
+    if need > (free := shutil.disk_usage(cluster.data).free):
         raise RefnetError(
-            f"{data} has {size(free)} free, and the WAL needs {size(bytes_)}",
-            "Free space, or choose a moment soon after a base backup.",
+            f"{cluster.data} has {size(free)} free, and {recovery.plan.base.name} with its WAL needs at least {size(need)}",
+            "Free space, use a folder on a larger disk, or choose a moment soon after a base backup.",
         )
-    progress("WAL", 0, None)
+
+
+def _add_wal(cluster: Cluster, recovery: Recovery, over: threading.Event) -> None:
+    """Add the WAL that the recovery reads to the data folder of `cluster`, until `over` is set."""
+    archive, folder, user = recovery.archive, cluster.data / "pg_wal", cluster.account
     # Histories of all timelines: a new one gets a number that the archive does not have.
-    names = (*plan.segments, *(f"{one:08X}.history" for one in timelines_in(archive) if one > 1))
-    archive.provide(names, folder, bytes_ + _HISTORIES)
-    with explained(folder):
-        for name in names:
-            with opened(folder / name, OPEN_FILE) as handle:
-                os.fchmod(handle, 0o600)
-                if user.other:
-                    os.fchown(handle, user.uid, user.gid)
+    histories = (f"{one:08X}.history" for one in timelines_in(archive) if one > 1)
+    names = (*recovery.plan.segments, *histories)
+    for begin in range(0, len(names), _AT_ONCE):
+        if over.is_set():
+            return
+        some = names[begin : begin + _AT_ONCE]
+        archive.provide(some, folder)
+        with explained(folder):
+            for name in some:
+                with opened(folder / name, OPEN_FILE) as handle:
+                    os.fchmod(handle, 0o600)
+                    if user.other:
+                        os.fchown(handle, user.uid, user.gid)
 
 
 def replay(cluster: Cluster, settings: Mapping[str, str], log: Path, text: str = "") -> Reached:
