@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,19 @@ def test_a_missing_password(refnet: Command, live: Live, guarded: str) -> None:
     without = replace(refnet, url=url_of(live.target, user=guarded))
     without("backup", "database", PGPASSFILE="/nowhere").fails(1, "requires a password", guarded)
     _nothing_came_of_it(refnet)
+
+
+@pytest.mark.parametrize("given", ["a pipe", "a folder"])
+def test_a_password_file_that_is_no_file(
+    refnet: Command, live: Live, guarded: str, tmp_path: Path, given: str
+) -> None:
+    path = tmp_path / "pgpass"
+    path.mkdir() if given == "a folder" else os.mkfifo(path)
+    without = replace(refnet, url=url_of(live.target, user=guarded))
+    without("backup", "database", PGPASSFILE=str(path)).fails(
+        2, str(path), "not a regular file", "PGPASSFILE"
+    )
+    assert refnet("backup", "database", PGPASSFILE="/dev/null").code == 0
 
 
 def test_a_right_password_is_kept_nowhere(refnet: Command, live: Live, guarded: str) -> None:

@@ -214,6 +214,8 @@ class Target:
         server knows them and the role may turn them off.
         """
         wanted = self._wanted(settings, encoding)
+        if not self.own:
+            self._check_password_file()
 
         def login(at_login: Mapping[str, str]) -> psycopg.Connection[tuple[Any, ...]]:
             with _hidden_variables() if self.own else nullcontext():
@@ -241,6 +243,17 @@ class Target:
         version = connection.info.parameter_status("server_version")
         _log.debug("server: PostgreSQL %s, %s", version, self.display)
         return connection
+
+    def _check_password_file(self) -> None:
+        """RefnetError (USAGE) if libpq would wait for the content of a pipe or a device."""
+        path = self._in_force("passfile")
+        is_read = path not in {"", os.devnull} and not self._in_force("password")
+        if is_read and os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113  # never an error
+            raise RefnetError(
+                f"the password file {path} is not a regular file",
+                "Let PGPASSFILE name a file of mode 0600, or unset it.",
+                Exit.USAGE,
+            )
 
     def explained(self, error: psycopg.Error) -> ConnectError:
         """Return the ConnectError for a failed login, without a secret."""
