@@ -140,7 +140,7 @@ def prove(context: Context, selected: Selected, *, watch: Watch | None = None, a
             within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
             result = _closed(within, chosen) or verify(within, chosen, Level.PROVEN, drill=True)
             if at_work:
-                report_proof(at_work, chosen.name, result.proof)
+                report_proof(at_work, chosen.name, result.whole)
         return result
 
     results = tuple(map(one, selected.chosen))

@@ -46,6 +46,11 @@ class Verified:
     beside: tuple[Finding, ...] = ()
 
     @property
+    def whole(self) -> Proof:
+        """The proof with the findings beside it, for a report of the run."""
+        return replace(self.proof, findings=(*self.proof.findings, *self.beside))
+
+    @property
     def exit(self) -> Exit:
         found = EXITS[self.proof.outcome]
         own = Exit.FAILED if found is Exit.DONE and self.unaccepted else found

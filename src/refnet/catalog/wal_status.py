@@ -65,10 +65,12 @@ class StreamStatus:
     stored_bytes: int = 0
     #: It is in REFNET_HOME, not encrypted.
     is_unsealed: bool = False
-    #: The oldest base backup from whose end on every moment can be restored; None: no base backup can.
+    #: The oldest base backup from whose end on every moment up to the first of `open_gaps` can be restored; None: none can.
     base: Entry | None = None
     #: Gaps that no newer base backup has healed: moments after them cannot be restored.
     open_gaps: tuple[Gap, ...] = ()
+    #: The last moment before the first of them; None: unknown.
+    before_gap: datetime | None = None
     #: Names of damaged segments, which are also gaps, and the moment since which every segment was read; None: some never were.
     damaged: frozenset[str] = frozenset()
     read_since: datetime | None = None
@@ -87,8 +89,9 @@ class StreamStatus:
     @property
     def window(self) -> tuple[datetime, datetime] | None:
         """The moments that can be restored, from, to; None: none."""
-        until = self.report.received_until if self.report else None
-        if self.base is None or until is None or self.open_gaps or until < self.base.published:
+        received = self.report.received_until if self.report else None
+        until = self.before_gap if self.open_gaps else received
+        if self.base is None or until is None or until < self.base.published:
             return None
         return self.base.published, until
 
@@ -164,8 +167,10 @@ def watch_stream(found: StreamStatus) -> Iterator[Check]:
     for store in found.stores:
         yield Check(found.source, f"WAL in {store.store}", *_store_lag(found, store))
     if found.open_gaps:
-        is_damaged = all(one.first in found.damaged for one in found.open_gaps)
-        says = f"WAL is {'damaged' if is_damaged else 'missing'}: {formatting.some([*map(str, found.open_gaps)], 3)}; `refnet backup {found.source}` makes later moments reachable"
+        names = formatting.some([*map(str, found.open_gaps)], 3)
+        are_there = all(one.first in found.damaged for one in found.open_gaps)
+        says = f"WAL is damaged: {names}" if are_there else f"WAL is missing: {names}"
+        says += f"; `refnet backup {found.source}` makes later moments reachable"
         yield Check(found.source, "gaps", Status.CRITICAL, says)
     if report.slot_status in {"lost", "unreserved"}:
         says = f"{report.slot} is {report.slot_status}: the server drops WAL that was not received"

@@ -63,7 +63,7 @@ def verify(
         with with_progress(here, one.name) as shown, watched or nullcontext() as at_work:
             results.append(run(shown, one, level, trust=trust))
             if at_work:
-                report_proof(at_work, one.name, results[-1].proof)
+                report_proof(at_work, one.name, results[-1].whole)
         if not as_json:
             _print(results[-1])
     if as_json:

@@ -137,8 +137,11 @@ def _rows(one: StreamStatus) -> Iterator[tuple[str, str]]:
     yield "last commit", formatting.local(one.last_commit) if one.last_commit else "unknown"
     if window := one.window:
         yield "restorable", f"from {formatting.local(window[0])} to {formatting.local(window[1])}"
-    else:
-        yield "restorable", f"nothing: `refnet backup {one.source}` makes a base backup"
+    if not window or one.open_gaps:
+        yield (
+            "restorable" if not window else "",
+            f"`refnet backup {one.source}` makes {'later ' if window else ''}moments reachable",
+        )
     yield "gaps", formatting.some([*map(str, one.gaps)], 3) or "none"
     if one.damaged:
         yield "damaged", formatting.some(sorted(one.damaged), 3)

@@ -156,8 +156,9 @@ class Facts:
     def restorable_by_wal(self, source: SourceName) -> datetime | None:
         """Each commit before this moment can be restored by base backups and WAL; None: no moment can."""
         bases = self.by_wal.get(source, source)
-        lags = (one.lag for one in self.streams if one.source == bases and one.window)
-        return max((self.now - lag for lag in lags if lag is not None), default=None)
+        found = ((one.lag, one.window) for one in self.streams if one.source == bases)
+        ends = (min(self.now - lag, window[1]) for lag, window in found if lag is not None and window)
+        return max(ends, default=None)
 
     @cached_property
     def watched(self) -> tuple[SourceName, ...]:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,18 @@ def test_a_flipped_bit_in_the_archive_is_an_alarm_until_the_segment_comes_back_f
     assert (gaps["status"], gaps["says"].split(";")[0]) == ("critical", f"WAL is damaged: {damaged.name}")
     assert receiving.status()["damaged"] == [damaged.name]
     assert 'refnet_wal_damaged_segments{cluster="main"} 1.0' in refnet("metrics").out
+    status = receiving.status()
+    assert status["restorable_until"], status
+    until = datetime.fromisoformat(status["restorable_until"])
+    assert (
+        datetime.fromisoformat(status["restorable_from"])
+        <= until
+        < datetime.fromisoformat(status["last_commit"])
+    )
+    planned = refnet(
+        "restore", "main-cluster", "--at", until.isoformat(" "), "--into", folder / "data", "--plan"
+    )
+    planned.succeeds()
     refused = refnet("restore", "main-cluster", "--latest", "--into", folder / "data")
     assert refused.code == 1
     assert damaged.name in refused.err

@@ -116,6 +116,15 @@ def test_a_base_backup_whose_parent_is_missing_heals_no_gap_and_opens_no_window(
     assert reachable([full, increment], "7", [gap(4, 5)], SIZE) == (None, (gap(4, 5),))
 
 
+def test_before_a_gap_that_is_open_moments_are_offered_up_to_its_last_commit() -> None:
+    one, last = base("a", 5), NOW - timedelta(minutes=1)
+    found = replace(FOUND, now=NOW + timedelta(minutes=5), base=one, open_gaps=(gap(7, 7),))
+    assert found.window is None
+    late = replace(found, before_gap=NOW + timedelta(minutes=1))
+    assert late.window == (one.published, NOW + timedelta(minutes=1))
+    assert replace(found, before_gap=last).window is None  # before the end of the base backup
+
+
 def test_the_window_begins_with_the_end_of_a_base_and_ends_with_what_is_received() -> None:
     one = base("a", 2 * SIZE)
     assert replace(FOUND, base=one).window == (one.published, NOW)

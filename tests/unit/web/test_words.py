@@ -107,6 +107,19 @@ def test_every_description_of_a_setting_has_a_japanese_one(declaring: type) -> N
             "ただし テーブル public.a: 3 行あります(記録では 4 行)",
         ),
         (
+            "WAL is damaged: 00000001000000000000000F; `refnet backup main-cluster` makes later moments reachable",
+            "破損している WAL: 00000001000000000000000F。`refnet backup main-cluster` を実行すると、それ以後の時点に戻せるようになります",
+        ),
+        (
+            "commits up to 0.23 s ago are received; no receiver runs",
+            "0.23 秒前までのコミットを受信済みです。受信は動いていません",
+        ),
+        ("with: 8 segments of WAL (8.0 MiB), timeline 1", "WAL: セグメント 8 個（8.0 MiB）、タイムライン 1"),
+        (
+            "recover the server to 2026-12-01 10:05:56+09:00 in a scratch server, and dump shop there",
+            "使い捨てのサーバーで 2026-12-01 10:05:56+09:00 まで復旧し、shop をダンプする",
+        ),
+        (
             "SHRUNK: 8 tables → 0; 5 MiB of content → 0 B",
             "縮小: テーブル 8 個 → 0。内容 5 MiB → 0 B",
         ),

@@ -57,6 +57,10 @@ def read_status(
     first = min([*begins, *(one.start for one in there)], default=None)
     gaps, reading = archive.gaps(first, archive.timeline) if first is not None else (), archive.last_reading()
     base, still_open = reachable(entries, archive.folder.name, gaps, size)
+    if still_open:
+        base, _ = reachable(
+            entries, archive.folder.name, [one for one in gaps if one not in still_open], size
+        )
     indexed = max((one.last_commit for one in there if one.last_commit), default=None)
     return StreamStatus(
         cluster,
@@ -73,6 +77,7 @@ def read_status(
         is_unsealed=settings.encryption_local,
         base=base,
         open_gaps=still_open,
+        before_gap=archive.last_moment(still_open[0].first) if still_open else None,
         damaged=frozenset(one.removesuffix(PARTIAL) for one in reading.damaged),
         read_since=reading.whole_since,
         stores=tuple(_store(settings, one, archive, entries) for one in stores_of(settings, cluster)),

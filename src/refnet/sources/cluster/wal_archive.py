@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
@@ -384,16 +384,23 @@ class WalArchive:
             last = last if last in present else None
         return None
 
-    def last_commit(self) -> datetime | None:
-        """Time of the last commit that the archive has, by pg_waldump; None: none, or unknown.
+    def last_moment(self, gap: str) -> datetime | None:
+        """The last moment to which WAL before `gap`, a missing segment, reaches: just before its last commit; None: unknown."""
+        there = (one for one in self.segments(wal.timeline_of(gap)) if one.name < gap and one.last_commit)
+        last = self._last_commit(one.name for one in sorted(there, reverse=True))
+        return last - timedelta(microseconds=1) if last else None
 
-        The index, which is not signed, only says in which segment it is looked for.
-        """
-        if (program := self.waldump()) is None:
-            return None
+    def last_commit(self) -> datetime | None:
+        """Time of the last commit that the archive has, by pg_waldump; None: none, or unknown."""
         current = (name for name, path in self.in_live().items() if path.name != name)
         every = (one for each in reversed(self.timelines()) for one in reversed(self.segments(each)))
-        for name in islice(chain(current, (one.name for one in every if one.last_commit)), _LOOKS):
+        return self._last_commit(chain(current, (one.name for one in every if one.last_commit)))
+
+    def _last_commit(self, names: Iterable[str]) -> datetime | None:
+        """That of the first of the segments `names` that has one: the index, which is not signed, only says where to look."""
+        if (program := self.waldump()) is None:
+            return None
+        for name in islice(names, _LOOKS):
             with suppress(RefnetError), self._plain(name) as folder:
                 if last := wal_dump.commits(program, folder, name, complete=False).last:
                     return last
