@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from filecmp import cmp
 from pathlib import Path
 from random import Random
 
-from benchmarks import bars, files, report
-from benchmarks.bars import Bar, Measured, Table
-from benchmarks.folders import FOLDERS, NOTES, PHOTOGRAPHS
+from benchmarks import bars, files
+from benchmarks.bars import Bar, Table
 from benchmarks.measure import FailedError, Run, pipeline
-from benchmarks.objects import ObjectServer, object_server
+from benchmarks.objects import ObjectServer
 from benchmarks.offsite import private_file
 from benchmarks.rivals import Borg, Restic
-from benchmarks.turns import say, take_turns
+from benchmarks.turns import say
 from benchmarks.ways import Result
 from refnet.store.encryption import PrivateKey
 from refnet.store.keys import MachineKeys
 
-TITLE = "Off-site, files"
 _STORE = "cloud"
-#: Photographs at a scale of 1; notes that change in a night; nights, and how many are kept.
-_PHOTOGRAPHS, _CHANGED, _NIGHTS, _KEPT = 350, 94, 30, 10
+#: Notes that change in a night; nights, and how many are kept.
+CHANGED_NOTES, ALL_NIGHTS, _KEPT = 94, 30, 10
 _MEMORY_MB = 200
 #: Requests of a prune for each object that goes.
 _EACH = 3
@@ -40,20 +34,20 @@ _FETCHED = 1000
 #: The server counts a request shortly after its answer.
 _COUNTED_SECONDS = 0.2
 FIRST, AGAIN = "refnet copy, first", "refnet copy, nothing changed"
-CHANGED = f"refnet copy, {_CHANGED} notes changed"
-NIGHTS = f"refnet copy, {_NIGHTS - 3} more such nights"
+CHANGED = f"refnet copy, {CHANGED_NOTES} notes changed"
+NIGHTS = f"refnet copy, {ALL_NIGHTS - 3} more such nights"
 FETCH, ONE = (
     f"refnet fetch obsidian --store {_STORE}",
     f"refnet restore obsidian --store {_STORE} --only NOTE",
 )
-PRUNE = f"refnet prune --store {_STORE}, {_NIGHTS - _KEPT} of {_NIGHTS} copies"
+PRUNE = f"refnet prune --store {_STORE}, {ALL_NIGHTS - _KEPT} of {ALL_NIGHTS} copies"
 RESTIC, RESTIC_AGAIN = "restic backup (s3), first", "restic backup (s3), nothing changed"
-RESTIC_CHANGED = f"restic backup (s3), {_CHANGED} notes changed"
-RESTIC_NIGHTS = f"restic backup (s3), {_NIGHTS - 3} more such nights"
+RESTIC_CHANGED = f"restic backup (s3), {CHANGED_NOTES} notes changed"
+RESTIC_NIGHTS = f"restic backup (s3), {ALL_NIGHTS - 3} more such nights"
 RESTIC_RESTORE, RESTIC_ONE = "restic restore latest", "restic restore latest --include NOTE"
 RESTIC_PRUNE = f"restic forget --keep-last {_KEPT} --prune"
 BORG, BORG_AGAIN = "borg create (folder), first", "borg create (folder), nothing changed"
-BORG_CHANGED = f"borg create (folder), {_CHANGED} notes changed"
+BORG_CHANGED = f"borg create (folder), {CHANGED_NOTES} notes changed"
 _REFNETS = (FIRST, AGAIN, CHANGED, NIGHTS, FETCH, ONE, PRUNE)
 
 
@@ -102,7 +96,7 @@ class Bench(files.Bench):
     def change(self) -> None:
         """Add a line to some notes."""
         notes = sorted((self.vault / "notes").rglob("*.md"))
-        for note in self.random.sample(notes, min(_CHANGED, len(notes))):
+        for note in self.random.sample(notes, min(CHANGED_NOTES, len(notes))):
             note.write_text(f"{note.read_text()}\nAdded: {self.random.random()}\n")
 
     def back_up(self) -> None:
@@ -166,12 +160,12 @@ def _night(bench: Bench) -> None:
 def _nights(bench: Bench) -> Result:
     """Let more nights pass; restic has its turn in each, reported by RESTIC_NIGHTS."""
     copies = list[Result]()
-    for number in range(_NIGHTS - 3):
+    for number in range(ALL_NIGHTS - 3):
         _night(bench)
         copies.append(_asking(bench, Bench.copy))
         if shutil.which("restic"):
-            bench.nights.append(_asking(bench, _restic))
-        say(f"night {number + 4} of {_NIGHTS}")
+            bench.nights.append(_asking(bench, restic))
+        say(f"night {number + 4} of {ALL_NIGHTS}")
     return together(copies, _of_refnet(bench))
 
 
@@ -190,7 +184,7 @@ def together(results: list[Result], stored: dict[str, int]) -> Result:
     return Result(run, sum(stored.values()), requests=requests, sent=sum(one.sent or 0 for one in results))
 
 
-def _restic(bench: Bench) -> Run:
+def restic(bench: Bench) -> Run:
     return bench.resticked("backup", str(bench.vault))
 
 
@@ -216,7 +210,7 @@ def _key(bench: Bench) -> str:
     return str(bench.folder / bench.copying.home / "recovery.key")
 
 
-def _one(bench: Bench) -> Run:
+def one(bench: Bench) -> Run:
     target, note = bench.folder / f"one {bench.number}", bench.note.relative_to(bench.vault)
     options = ("--store", _STORE, "--identity-file", _key(bench), "--only", str(note), "--to", str(target))
     run = bench.copying.refnet("restore", "obsidian", *options)
@@ -227,7 +221,7 @@ def _restic_restore(bench: Bench) -> Run:
     return bench.resticked("restore", "latest", "--target", str(bench.folder / f"restored {bench.number}"))
 
 
-def _restic_one(bench: Bench) -> Run:
+def restic_one(bench: Bench) -> Run:
     target = bench.folder / f"restic one {bench.number}"
     run = bench.resticked("restore", "latest", "--include", str(bench.note), "--target", str(target))
     return _same(bench, target / bench.note.relative_to("/"), run)
@@ -250,25 +244,25 @@ def _restic_prune(bench: Bench) -> Run:
 #: In the order of a round: the state of the folder is the same for the ways of one step.
 WAYS: dict[str, Callable[[Bench], Result]] = {
     FIRST: _counted(Bench.copy, _of_refnet, Bench.begin),
-    RESTIC: _counted(_restic, _of_restic, lambda bench: bench.rival.create(bench.number)),
+    RESTIC: _counted(restic, _of_restic, lambda bench: bench.rival.create(bench.number)),
     BORG: _borg,
     AGAIN: _counted(Bench.copy, _of_refnet, Bench.back_up),
-    RESTIC_AGAIN: _counted(_restic, _of_restic),
+    RESTIC_AGAIN: _counted(restic, _of_restic),
     BORG_AGAIN: _borg,
     CHANGED: _counted(Bench.copy, _of_refnet, _night),
-    RESTIC_CHANGED: _counted(_restic, _of_restic),
+    RESTIC_CHANGED: _counted(restic, _of_restic),
     BORG_CHANGED: _borg,
     FETCH: _counted(_fetch, _of_refnet),
     RESTIC_RESTORE: _counted(_restic_restore, _of_restic),
-    ONE: _counted(_one, _of_refnet),
-    RESTIC_ONE: _counted(_restic_one, _of_restic),
+    ONE: _counted(one, _of_refnet),
+    RESTIC_ONE: _counted(restic_one, _of_restic),
     NIGHTS: _nights,
     RESTIC_NIGHTS: _restic_nights,
     PRUNE: _counted(_prune, _of_refnet),
     RESTIC_PRUNE: _counted(_restic_prune, _of_restic),
 }
 #: In the sampled round alone.
-_ONCE = {NIGHTS, RESTIC_NIGHTS, PRUNE, RESTIC_PRUNE}
+ONCE = {NIGHTS, RESTIC_NIGHTS, PRUNE, RESTIC_PRUNE}
 
 
 def _sent(table: Table, way: str) -> int:
@@ -292,7 +286,7 @@ def _stored(one: str, other: str, ceiling: float) -> Bar:
 def promises() -> tuple[Bar, ...]:
     """Return the promises for copies of a folder."""
 
-    def one(
+    def bar(
         what: str, needs: tuple[str, ...], value: Callable[[Table], float], most: float, unit: str
     ) -> Bar:
         return Bar(what, needs, value, ceiling=most, unit=unit)
@@ -303,98 +297,14 @@ def promises() -> tuple[Bar, ...]:
         *(bars.at_most(FIRST, other, 0.6) for other in (RESTIC, BORG)),
         *(_stored(FIRST, other, 1.1) for other in (RESTIC, BORG)),
         bars.at_most(AGAIN, RESTIC_AGAIN, 0.5),
-        one(f"{AGAIN}, sent", (AGAIN,), lambda table: _sent(table, AGAIN) / 1e3, 20, "KB"),
-        one(f"{AGAIN}, requests besides GET", (AGAIN,), lambda table: _requests(table, AGAIN, "GET"), 5, "requests"),
+        bar(f"{AGAIN}, sent", (AGAIN,), lambda table: _sent(table, AGAIN) / 1e3, 20, "KB"),
+        bar(f"{AGAIN}, requests besides GET", (AGAIN,), lambda table: _requests(table, AGAIN, "GET"), 5, "requests"),
         bars.at_most(CHANGED, RESTIC_CHANGED, 0.5),
-        one(against, (CHANGED, RESTIC_CHANGED), lambda t: _sent(t, CHANGED) / _sent(t, RESTIC_CHANGED), 1.5, "×"),
+        bar(against, (CHANGED, RESTIC_CHANGED), lambda t: _sent(t, CHANGED) / _sent(t, RESTIC_CHANGED), 1.5, "×"),
         _stored(NIGHTS, RESTIC_NIGHTS, 1.2),
         bars.at_most(FETCH, RESTIC_RESTORE, 0.5),
         bars.at_most(ONE, RESTIC_ONE, 0.5),
         bars.at_most(PRUNE, RESTIC_PRUNE, 0.3),
-        one(of_prune, (PRUNE,), lambda t: _requests(t, PRUNE) / max(1, t[PRUNE].runs[0].pieces), _EACH, "requests"),
-        one(memory, _REFNETS, lambda table: max(table[way].peak for way in _REFNETS) / 1e6, _MEMORY_MB, "MB"),
+        bar(of_prune, (PRUNE,), lambda t: _requests(t, PRUNE) / max(1, t[PRUNE].runs[0].pieces), _EACH, "requests"),
+        bar(memory, _REFNETS, lambda table: max(table[way].peak for way in _REFNETS) / 1e6, _MEMORY_MB, "MB"),
     )  # fmt: skip
-
-
-def run(options: argparse.Namespace) -> int:
-    """Measure and print; return 1 if a bar was missed."""
-    begun, load = datetime.now().astimezone(), os.getloadavg()[0]
-    with (
-        tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as name,
-        _prepared(options, Path(name)) as (bench, made),
-    ):
-        table = take_turns(
-            WAYS,
-            options.runs,
-            lambda number: replace(bench, sample=number == 0, number=number),
-            lambda way, number: bool(number) and way in _ONCE,
-        )
-    text = _section([*files.facts(options, begun, load, made), *_facts()], table)
-    print(text)
-    if options.write:
-        report.keep(text, TITLE)
-    return int(any(bar.judged(table)[2] != "pass" for bar in promises()))
-
-
-@contextmanager
-def _prepared(options: argparse.Namespace, folder: Path) -> Iterator[tuple[Bench, str]]:
-    with object_server(folder / "objects") as server:
-        bench = Bench(
-            folder=folder,
-            server=server,
-            rival=Restic(folder / "restic", server),
-            random=Random(f"nights {options.seed}"),  # noqa: S311  # made up, not secret
-        )
-        say("writing notes and photographs")
-        counts = {
-            NOTES: max(1, int(FOLDERS[NOTES].files * options.scale)),
-            PHOTOGRAPHS: max(1, int(_PHOTOGRAPHS * options.scale)),
-        }
-        written = sum(
-            FOLDERS[shape].make(bench.vault / shape, count, options.seed) for shape, count in counts.items()
-        )
-        abouts = (f"{count:,} {FOLDERS[shape].about}" for shape, count in counts.items())
-        yield bench, f"{written / 1e6:,.0f} MB: {' and '.join(abouts)}"
-
-
-def _facts() -> Iterator[str]:
-    yield "- the object server: SeaweedFS with TLS, on the same cores; no other process had a request there"
-    yield (
-        "- the artifacts are made before, by `refnet backup --no-prove` without a store: the time of a copy is that of"
-        " `refnet copy` alone, with its reading back; restic and Borg read the folder and read nothing back"
-    )
-    yield (
-        f"- a night: a line more in {_CHANGED} random notes; the time of several nights is the sum of theirs; nights and"
-        " prune once, sampled; each round has new repositories"
-    )
-    yield "- sent: bytes in the bodies of requests; GET reads back pieces and manifests; gone: objects that were deleted"
-
-
-def _section(facts: list[str], table: Table) -> str:
-    head = ("way", "time", "CPU", "stored after it", "peak memory", "sent", "requests", "GET", "gone")
-    parts = [
-        f"## {TITLE}",
-        "\n".join(facts),
-        report.bars_table(table, promises()),
-        report.markdown(head, [(way, *row(measured)) for way, measured in table.items()]),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def row(measured: Measured) -> tuple[str, ...]:
-    """Time, CPU, stored bytes, peak memory, sent bytes, requests without GET, GET, and objects that went, as text."""
-    seconds, _, size, peak, _ = report.row(measured)
-    if measured.why_not:
-        return seconds, *[""] * 7
-    kinds = (last := measured.runs[-1]).requests or Counter()
-    others = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()) if kind != "GET")
-    return (
-        seconds,
-        f"{measured.cpu:.2f} s",
-        size,
-        peak,
-        "" if last.sent is None else f"{last.sent / 1e3:,.0f} KB",
-        others,
-        f"{kinds['GET']:,}" if kinds else "",
-        f"{last.pieces:,}" if last.pieces else "",
-    )

@@ -28,6 +28,8 @@ class Restic:
 
     folder: Path
     server: ObjectServer
+    #: Of its repositories' names.
+    prefix: str = "restic"
 
     def environment(self, number: int) -> dict[str, str]:
         """Return the variables of the repository with a number."""
@@ -36,7 +38,7 @@ class Restic:
             "PATH": os.environ["PATH"],
             "RESTIC_CACHE_DIR": str(self.folder / "cache"),
             "RESTIC_PASSWORD_FILE": str(self.folder / "password"),
-            "RESTIC_REPOSITORY": f"s3:{self.server.endpoint}/{BUCKET}/restic-{number}",
+            "RESTIC_REPOSITORY": f"s3:{self.server.endpoint}/{BUCKET}/{self.prefix}-{number}",
         }
 
     def create(self, number: int) -> None:

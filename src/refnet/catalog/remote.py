@@ -62,7 +62,7 @@ class CopyLevel(StrEnum):
 _IN_PIECE, _OBJECT_BYTES = checked.integer(1, PIECE_BYTES), checked.integer(1, PIECE_BYTES + MOST_ADDED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)  # a store may have 100,000
 class Piece(Record):
     """A piece, as recorded in the manifest: those of a machine name most of them again."""
 

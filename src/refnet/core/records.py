@@ -111,6 +111,7 @@ class _Plan(NamedTuple):
 class Record:
     """The base class of records."""
 
+    __slots__ = ()
     LAYOUT: ClassVar[Layout] = Layout()
 
     @classmethod

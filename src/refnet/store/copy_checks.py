@@ -45,7 +45,9 @@ def fetch_back(
         since: read every piece that was not read back since then.
     """
     begun, step = now(), f"read back from {store.name}"
-    known, pieces = store.records.read_back(), copy.document.objects
+    read, pieces = store.records.read_back(), copy.document.objects
+    known = {one.name: read[one.name] for one in pieces if one.name in read}
+    del read  # of all copies: it is read again when the result is recorded
     wanted = _not_since(since, pieces, known) if since else due(pieces, known, begun)
     total, done, names = sum(one.size for one in wanted), 0, list[str]()
 

@@ -56,13 +56,17 @@ class Cutting:
 
     def sealed(self, record: bytes) -> bytes:
         """`record` with its seal: a keyed hash, so nobody without the key can make one. It never equals a `hash`."""
-        return record + hmac.digest(hmac.digest(self.key, b"records", "sha256"), record, "sha256")[:_HASH]
+        return record + self._seal(record)
 
     def opened(self, data: bytes) -> bytes:
         """The record in `data`; ValueError if its seal is not one of this machine."""
-        if not hmac.compare_digest(self.sealed(record := data[:-_HASH]), data):
+        record = memoryview(data)[:-_HASH]
+        if not hmac.compare_digest(self._seal(record), data[-_HASH:]):
             raise ValueError("another program wrote it")
-        return record
+        return bytes(record)
+
+    def _seal(self, record: bytes | memoryview) -> bytes:
+        return hmac.digest(hmac.digest(self.key, b"records", "sha256"), record, "sha256")[:_HASH]
 
     def blocks(
         self,

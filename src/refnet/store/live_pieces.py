@@ -7,6 +7,7 @@ of a thief with the signing key, and later copies would share such a piece. This
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -29,8 +30,8 @@ from refnet.store.remote_pieces import damaged, fetch
 
 #: A run that was interrupted is continued within this time.
 _CONTINUED = timedelta(days=7)
-#: Pieces after which a run can be continued, and faults that are named.
-_AT_A_TIME, _NAMED = 256, 100
+#: Seconds after which a run can be continued, as each record names all pieces; and faults that are named.
+_AT_A_TIME, _NAMED = 30.0, 100
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def open_pieces(store: RemoteStore, now: Callable[[], datetime], progress: Progr
     opening = _Opening(store, wanted)
     total, faults = sum(one.size for one in wanted), dict[Piece, str]()
     done = total - sum(one.size for one in left)
-    passed, last = list[str](), left[-1:]
+    passed, last, recorded = list[str](), left[-1:], time.monotonic()
     for piece, why in compared(left, opening.check):
         done += piece.size
         progress(f"open the pieces in {store.name}", done, total)
@@ -93,10 +94,10 @@ def open_pieces(store: RemoteStore, now: Callable[[], datetime], progress: Progr
             faults[piece] = why
         else:
             passed.append(piece.name)
-        if len(passed) >= _AT_A_TIME or piece in last:
+        if time.monotonic() - recorded >= _AT_A_TIME or piece in last:
             store.records.add_opened(now(), passed)
             store.records.add_read_back(now(), passed, [one.name for one in faults])
-            passed = []
+            passed, recorded = [], time.monotonic()
     faults = _recorded(seen, sound, faults, now(), (now() - begun).total_seconds())
     store.records.forget_opened()
     skipped = (*_skipped(store, contents.copies, contents.unlisted), *opening.skipped())

@@ -380,11 +380,16 @@ class RemoteStore:
         return tuple(left)
 
     def _shared_pieces(self) -> Iterator[Stored]:
-        """Yield the pieces below this machine's key; none if a manifest there cannot be read, as it may name them."""
-        key = self.own_key
+        """Yield the pieces below this machine's key but for most that a copy names; none if a manifest there cannot be read.
+
+        It may name them. The others, of copies that are known, are left out while they are listed: there may be many.
+        """
+        key, copies = self.own_key, self._contents.copies if self._contents else ()
         if not key:
             return
-        found = [one for one in self.bucket.listed(f"{key}/{PIECES}") if SharedName.read(one.name)]
+        known = {piece.name for one in copies for piece in one.document.pieces}
+        there = (one for one in self.bucket.listed(f"{key}/{PIECES}") if one.name not in known)
+        found = [one for one in there if SharedName.read(one.name)]
         try:
             self._named(key)
         except RefnetError as error:

@@ -222,7 +222,8 @@ class RemoteRecords:
         make_folder(self.home)
         with locked(self.home / "read_back.lock"):  # copies of several sources are read back at once
             known = {name: one for name, one in self._times(file).items() if least <= one <= at}
-            known |= dict.fromkeys(passed, at)
+            for name in passed:
+                known[name] = at
             for name in failed:
                 known.pop(name, None)
             self._keep_times(file, known)
@@ -259,10 +260,11 @@ class RemoteRecords:
         return {}
 
     def _keep_times(self, file: str, pieces: Mapping[str, int]) -> None:
-        newest = sorted(pieces.items(), key=itemgetter(1))[-_MOST_TIMES:]
+        if len(pieces) > _MOST_TIMES:
+            pieces = dict(sorted(pieces.items(), key=itemgetter(1))[-_MOST_TIMES:])
         if self.cutting:
             with explained(self.home / file):
-                text = _Times(file, dict(newest)).to_json().encode()
+                text = _Times(file, pieces).to_json().encode()
                 replace_file(self.home / file, self.cutting.sealed(text))
 
     def _marks_file(self, signed: Signed) -> Path:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import chain
 
 from refnet.catalog.artifact import OpenArtifact, Progress
 from refnet.catalog.manifest import Entry, Manifest
@@ -225,7 +226,9 @@ class Sender:
         if not named:
             return _Shared({})
         doubtful = {piece.name for one in copies if one.damaged for piece in one.document.pieces}
-        there, expiring, runs = dict[str, int](), set[str](), list[Stored]()
+        own = [one.document.pieces for one in copies if one.document.key == key]
+        wanted = {one.name: one for one in (*chain.from_iterable(own), *named)}
+        there, expiring, runs = set[str](), set[str](), list[Stored]()
         lock, now = self.sharing.lock, self.now()
         extended = self.store.records.locked_until(now) if lock else {}
         latest = datetime.min.replace(tzinfo=UTC)
@@ -234,22 +237,24 @@ class Sender:
             if not one.name.startswith(f"{key}/{PIECES}"):
                 runs.append(one)
                 continue
-            there[one.name] = one.size
-            if lock and extended.get(one.name, one.modified + lock) < now + lock / 2:
-                expiring.add(one.name)
+            piece = wanted.get(one.name)
+            if piece and piece.size == one.size:
+                there.add(piece.name)
+            if piece and lock and extended.get(one.name, one.modified + lock) < now + lock / 2:
+                expiring.add(piece.name)
         # A prune that did not see the lease may delete what was listed.
         leases.require_no_intent(runs, self.store.name, min(now, latest))
         leases.require_no_end(runs, key, journal.id, self.store.name)
-        own = (piece for one in copies if one.document.key == key for piece in one.document.pieces)
-        unlisted = frozenset(one.name for one in own if there.get(one.name) != one.size)
+        every = chain.from_iterable(own)
+        unlisted = frozenset(
+            one.name for one in every if one.name not in there or wanted[one.name].size != one.size
+        )
         # Without its id, no version can be locked.
         lost = {
             one.name for one in named if one.name in expiring and not (self.sharing.locks and one.version)
         }
         unusable = doubtful | lost
-        usable = {
-            one.name: one for one in named if there.get(one.name) == one.size and one.name not in unusable
-        }
+        usable = {one.name: one for one in named if one.name in there and one.name not in unusable}
         settings = frozenset(
             one.name for one in runs if one.name.startswith(f"{key}/{settings_copies.PREFIX}")
         )

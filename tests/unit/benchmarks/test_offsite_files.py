@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from benchmarks import offsite_files
+from benchmarks import offsite_files, offsite_run
 from benchmarks.bars import Measured
 from benchmarks.measure import FailedError, Run
 from benchmarks.objects import ObjectServer, received
@@ -62,9 +62,9 @@ def test_what_is_read_back_is_counted_apart() -> None:
 
 
 def test_a_row_has_the_requests_without_get_and_then_those() -> None:
-    row = offsite_files.row(TABLE[offsite_files.AGAIN])
+    row = offsite_run.row(TABLE[offsite_files.AGAIN])
     assert row[-4:] == ("19 KB", "3 LIST, 3 PUT", "40", "")
-    missing = offsite_files.row(Measured(why_not="not installed"))
+    missing = offsite_run.row(Measured(why_not="not installed"))
     assert len(missing) == len(row)
     assert missing[0] == "not measured: not installed"
 

@@ -157,7 +157,7 @@ def test_without_the_catalog_key_the_keyed_hash_is_not_compared_and_that_is_said
 
 def test_a_run_that_is_interrupted_continues(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = machine.send(artifact(1, DATA))
-    monkeypatch.setattr(live_pieces, "_AT_A_TIME", 4)
+    monkeypatch.setattr(live_pieces, "_AT_A_TIME", 0.0)
     reads, fetch = list[str](), live_pieces.fetch
 
     def failing(bucket: Any, piece: Piece, what: str) -> bytes:
