@@ -88,7 +88,7 @@ def test_the_url_of_a_member_leads_to_its_server_and_database_alone() -> None:
 def test_two_databases_that_would_be_one_source_are_refused() -> None:
     one, other = (f"{'A' * 36}{number}" for number in (1151, 59146))
     assert len(SeenDatabases((one, other)).members("main")) == 1
-    with pytest.raises(RefnetError, match="have one name, main-a"):
+    with pytest.raises(RefnetError, match="have the same source name, main-a"):
         _check_different("main", [one, other])
 
 

@@ -94,7 +94,7 @@ class DatabaseAsOf:
         if len(found) == 1:
             return found[0]
         names = [f"{one.schema}.{one.name}" for one in found or every]
-        what = "is not one table" if found else "is not a table"
+        what = "is ambiguous: several tables" if found else "is not a table"
         hint = f"Give one of: {some(names)}." if names else f"{self.name} had no tables: give another moment."
         raise RefnetError(f"{asked} {what} of {self.name} at that moment", hint, Exit.USAGE)
 

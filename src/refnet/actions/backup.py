@@ -366,6 +366,6 @@ def _say_others(context: Context, source: SourceName, catalog: Catalog) -> None:
     others = {entry.whose for entry in catalog.of_source(source) if entry.whose}
     if others:
         context.note(
-            f"{source} is a new source: the backup folder has {plural(len(others), 'other')} of this name, of another machine"
-            " or another REFNET_HOME, and counts them apart"
+            f"{source} is a new source: {plural(len(others), 'other')} of this name in the backup folder (of another machine or"
+            " another REFNET_HOME) stay separate"
         )

@@ -76,7 +76,8 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[SeenDatabas
     named = {other.name for other in others}
     if both := next((one for one in kept if member_name(cluster.name, one) in named), None):
         raise RefnetError(
-            f"two sources have the name {member_name(cluster.name, both)}: of the settings, and the database {both} of the cluster {cluster.name}",
+            f"the source name {member_name(cluster.name, both)} is used twice: in the settings, and for the database {both} of"
+            f" the cluster {cluster.name}",
             "Rename the source in the settings file.",
             Exit.USAGE,
         )
@@ -142,8 +143,9 @@ def _check_different(cluster: str, names: Collection[str]) -> None:
         source = member_name(cluster, name)
         if source in first:
             raise RefnetError(
-                f"the databases {plain(first[source])} and {plain(name)} of the cluster {cluster} have one name, {source}",
-                "Rename one of them; until then, those that were seen last are backed up.",
+                f"the databases {plain(first[source])} and {plain(name)} of the cluster {cluster} have the same source"
+                f" name, {source}",
+                "Rename one of them; until then, the databases of the last successful listing are backed up.",
             )
         first[source] = name
 

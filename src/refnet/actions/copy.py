@@ -282,8 +282,8 @@ def _missing_parents(context: Context, store: RemoteStore, entry: Entry) -> list
             raise ValueError(f"{damaged} is damaged")  # noqa: TRY301  # one message for both
     except ValueError as error:
         raise RefnetError(
-            f"{entry.name} is not copied: {error}, and it was made from that",
-            f"`refnet backup {entry.source}` makes a base backup that does not need it.",
+            f"{entry.name} is not copied: a backup that it depends on cannot be used: {error}",
+            f"`refnet backup {entry.source}` makes a base backup without that dependency.",
         ) from None
     there = store.entries(entry.source)
     return [one for one in above if copy_of(there, one.manifest) is None]

@@ -84,7 +84,7 @@ def _lines(path: str, data: bytes) -> list[str] | None:
     if len(data) > _BYTES or len(lines) > _LINES:
         raise RefnetError(
             f"{show(path)} has more than {size(_BYTES)} or {_LINES:,} lines, so its lines are not compared",
-            "Print both with `refnet cat`, and compare them by another program.",
+            "Print each with `refnet cat`, and use another program to compare them.",
         )
     return lines
 

@@ -145,7 +145,7 @@ def log(context: Context, meant: str) -> ItemHistory:
     if not steps:
         similar = shlex.quote(f"*{name.rpartition('/')[2]}*")
         raise RefnetError(
-            f"none of the {look.read:,} artifacts of {source} that can be read contains '{name}'",
+            f"'{name}' is in none of the {look.read:,} readable artifacts of {source}",
             f"`refnet find {source} {similar}` looks for similar names.",
         )
     return ItemHistory(source, name, tuple(steps), look.read, tuple(look.notes), undigested)
@@ -197,7 +197,7 @@ def _source(context: Context, word: str, meant: str) -> SourceName:
 def _one(versions: tuple[ItemVersion, ...], name: str) -> ItemVersion | None:
     if len(versions) > 1:
         raise RefnetError(
-            f"'{name}' is several: {', '.join(show(one.name) for one in versions[:5])}",
+            f"'{name}' is ambiguous: {', '.join(show(one.name) for one in versions[:5])}",
             "Give SCHEMA.TABLE, or the path exactly as `refnet find` prints it.",
             Exit.USAGE,
         )

@@ -103,7 +103,7 @@ def notes(entry: Entry, now: datetime) -> list[str]:
             f"{'SHRUNK' if entry.shrunk else 'shrank, accepted'}: {'; '.join(entry.manifest.shrunk)}"
         )
     if entry.faulty:
-        found.append(f"but not {'; '.join(entry.faulty)}{'' if entry.unaccepted else ' (accepted)'}")
+        found.append(f"except {'; '.join(entry.faulty)}{'' if entry.unaccepted else ' (accepted)'}")
     if entry.manifest.partial:
         found.append("only some tables")
     if shares := entry.manifest.details.get("shares_bytes_with"):

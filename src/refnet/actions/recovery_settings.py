@@ -251,8 +251,8 @@ def _without_programs(
         programs: Path | None = getattr(settings, field)
         said_by_backup = is_own and settings.origins.get(name) == str(settings.file)
         if programs and (said_by_backup or is_in(programs, folders)):
-            why = "said" if said_by_backup else "written"
-            notes = (*notes, f"{name} {programs} is not used: a backup may have {why} it")
+            why = "the setting comes" if said_by_backup else "the programs may come"
+            notes = (*notes, f"{name} {programs} is not used: {why} from a backup")
             without: dict[str, Any] = {field: None}
             settings = replace(settings, **without)
     return settings, notes

@@ -47,7 +47,9 @@ def current(context: Context) -> SettingsCopy:
             found = whole
             break
     if left_out := len(marks) - len(found.marks):
-        context.note(f"the marks of {plural(left_out, 'artifact')} do not travel with the copies: too many")
+        context.note(
+            f"pins and tags of {plural(left_out, 'artifact')} are not sent with the copies: too many"
+        )
     return found
 
 

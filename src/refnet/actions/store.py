@@ -98,7 +98,7 @@ def _connection(store: StoreSettings) -> Iterator[Tried]:
     if endpoint.scheme == "https":
         yield Tried("connection", Verdict.OK, "TLS, with the certificate checked")
     else:
-        says = f"{endpoint.scheme}://: others on the way see the names of objects, and can drop requests"
+        says = f"{endpoint.scheme}:// without TLS: the network can see the names of objects and drop requests"
         yield Tried("connection", Verdict.NOTE, says)
 
 

@@ -212,7 +212,7 @@ def next_base(
     own = [(one, facts) for one, facts in own if one.name not in unusable]
     fulls = [one for one, facts in own if facts.of_full]
     if not fulls:
-        return NextBase(None, "there is no full of this cluster and timeline")
+        return NextBase(None, "there is no full backup of this cluster and timeline")
     last = fulls[-1]
     if now - last.made > FULL_EVERY - _EARLY or last.ahead(now):
         return NextBase(None, f"{last.name} is older than {FULL_EVERY.days} days")

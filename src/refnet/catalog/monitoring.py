@@ -243,14 +243,12 @@ def _median(sizes: Sequence[int]) -> float:
 
 def _proof(source: _Source, newest: Entry) -> Check:
     if newest.proven and newest.unaccepted:
-        says = (
-            f"the newest is proven, but not what no server accepts: {formatting.some(newest.unaccepted, 3)}"
-        )
+        says = f"the newest is proven, except what no server accepts: {formatting.some(newest.unaccepted, 3)}"
         return source.check(
-            "proof", Status.WARNING, f"{says}; `refnet accept {newest.name}` if you know that"
+            "proof", Status.WARNING, f"{says}; `refnet accept {newest.name}` if that is known"
         )
     if newest.proven:
-        but = f", but not what you accepted: {formatting.some(newest.faulty, 3)}" if newest.faulty else ""
+        but = f", except what you accepted: {formatting.some(newest.faulty, 3)}" if newest.faulty else ""
         but += f", but {formatting.some(newest.gaps, 1)}" if newest.gaps else ""
         return source.check("proof", Status.OK, f"the newest is proven{but}")
     if newest.proven_before:

@@ -349,7 +349,7 @@ def _print_at_the_end(result: Backup, width: int) -> None:
         )
     if objects := [one for one in result.unaccepted if one not in manifest.shrunk]:
         lead = f"{manifest.source:{width}} {manifest.name}: no server accepts"
-        print(plain(f"{lead} {'; '.join(objects)}: `refnet accept {manifest.name}` if you know that"))
+        print(plain(f"{lead} {'; '.join(objects)}: `refnet accept {manifest.name}` if that is known"))
     if result.uncopied:
         complain(result.uncopied)
     if proof and proof.outcome is Outcome.UNVERIFIED:

@@ -145,7 +145,7 @@ def headline(proof: Proof) -> str:
         for one in proof.findings
         if one.outcome is Outcome.UNVERIFIED and one.what not in proof.faulty
     ]
-    but = f", but not {plain(some(proof.faulty))}" if proof.faulty else ""
+    but = f", except {plain(some(proof.faulty))}" if proof.faulty else ""
     but += f", but {plain(some(gaps, 1))} could not be verified" if gaps else ""
     return (proof.level.value if proof.level else "nothing") + but + counts
 

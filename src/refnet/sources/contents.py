@@ -222,7 +222,7 @@ def repeated(columns: tuple[str, ...]) -> RefnetError:
     """Error about equal column names: JSON would keep only the last one."""
     name = next(one for one in columns if columns.count(one) > 1)
     return RefnetError(
-        f"{plural(columns.count(name), 'column')} of the answer have the name {name}, and JSON needs different ones",
+        f"{plural(columns.count(name), 'column')} of the answer are called {name}, and JSON needs unique names",
         "Name them in the query: SELECT a.id AS a_id, b.id AS b_id …",
         Exit.USAGE,
     )

@@ -135,9 +135,7 @@ def test_an_encrypted_increment_says_why_it_was_not_restored(folder: Path, refne
         assert refnet("backup", "main-cluster").code == 0
     full, increment = refnet("list", "main-cluster", "--json").json["artifacts"]
     assert full["notes"] == ["full"]
-    why = (
-        "what it was made from is encrypted, and the recovery key is needed: run `refnet drill` at a terminal"
-    )
+    why = "an earlier backup that it depends on is encrypted: run `refnet drill` at a terminal, with the recovery key"
     assert f"not restored: recovery in an empty folder: {why}" in increment["notes"]
     assert why in refnet("show", increment["name"]).out
 

@@ -151,7 +151,7 @@ def test_a_base_without_a_younger_artifact_is_restored_and_says_so(shop: Live, s
     shop.base()
     found = proof(shop, short_home)
     assert (found.outcome, found.level) == (Outcome.PASSED, Level.RESTORED), found.reasons
-    assert "no proven artifact of its databases is younger than it" in found.reasons[0]
+    assert "none of its databases has a newer proven artifact" in found.reasons[0]
 
 
 def test_a_row_that_changed_in_a_base_is_found_though_every_checksum_fits(

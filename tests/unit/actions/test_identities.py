@@ -115,7 +115,7 @@ def test_two_machines_choose_their_own_from_one_backup_folder(machine):
     assert (one.chosen(), other.chosen()) == (mine, theirs)
     one.restore()
     assert (one.vault / "note.md").read_text() == "mine"
-    assert "counts them apart" in other.notes[0]
+    assert "stay separate" in other.notes[0]
 
 
 def test_one_machines_vault_does_not_replace_anothers_without_being_named(machine):

@@ -207,7 +207,7 @@ def test_the_history_of_a_file_has_each_change(vault: Vault) -> None:
         ("obsidan/x", "does not begin with a source"),
         ("obsidian/../x", "is not a path"),
         ("obsidian/x\0", "is not a path"),
-        ("obsidian/zzz", "contains 'zzz'"),
+        ("obsidian/zzz", "'zzz' is in none"),
     ],
 )
 def test_what_is_not_a_file_of_a_source_is_refused(vault: Vault, meant: str, words: str) -> None:

@@ -147,7 +147,7 @@ def test_more_marks_than_a_recovery_reads_are_left_out_and_that_is_said(
     assert len(found.to_line()) <= LONGEST
     assert len(found.marks) == 1_000
     assert all(one.pinned for one in found.marks)
-    assert notes == ["the marks of 2,000 artifacts do not travel with the copies: too many"]
+    assert notes == ["pins and tags of 2,000 artifacts are not sent with the copies: too many"]
 
 
 def test_a_recovery_keeps_what_came_and_overrides_nothing(machine: Machine, context: Context) -> None:

@@ -137,7 +137,7 @@ def _read(reader: TarReader, facts: BaseFacts, progress: Progress, total: int) -
         if member.kind is not FileKind.FILE or member.same_as:
             raise ArchiveError(f"{show(member.path)} is a link")
         if PurePosixPath(member.path).name.startswith(increments.PREFIX) and facts.of_full:
-            raise ArchiveError(f"{show(member.path)} is of an increment, and this is a full")
+            raise ArchiveError(f"{show(member.path)} belongs to an increment, and this is a full backup")
         if member.path == backup_manifest.NAME:
             text = _text(member, reader)
             continue

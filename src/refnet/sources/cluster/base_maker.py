@@ -95,7 +95,7 @@ class BaseMaker:
                 tar = self._streamed(server, planned.parent, out, progress)
             except NoIncrementError as error:
                 planned = NextBase(None, error.message)
-                warnings.append(f"a full was made instead of an increment: {error.message}")
+                warnings.append(f"a full backup was made instead of an increment: {error.message}")
                 tar = self._streamed(server, None, out, progress)
             keep_wal(tar.manifest, progress)
         self._remember(tar)

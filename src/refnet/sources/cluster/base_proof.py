@@ -33,10 +33,10 @@ from refnet.sources.database.workers import Programs
 from refnet.store.remote import RemoteStore
 
 _RECOVERED, _CROSS = "recovery in an empty folder", "cross-proof"
-_YOUNGER = "no proven artifact of its databases is younger than it: `refnet drill` compares one after the next backup"
-_CLOSED = (
-    "what it was made from is encrypted, and the recovery key is needed: run `refnet drill` at a terminal"
+_YOUNGER = (
+    "none of its databases has a newer proven artifact: `refnet drill` compares one after the next backup"
 )
+_CLOSED = "an earlier backup that it depends on is encrypted: run `refnet drill` at a terminal, with the recovery key"
 #: How many artifacts of databases are tried, until WAL reaches exactly one.
 _MOST_COMPARED = 20
 #: Every index of a large server is read; code of an index must not run for ever.
@@ -90,7 +90,7 @@ class BaseProofOptions(ProofOptions):
 def prove(run: ProofRun, stored: OpenArtifact, level: Level, options: ProofOptions) -> Level:
     """Recover and compare `stored`, which is intact; return the level that can be expected of it now."""
     if not isinstance(options, BaseProofOptions) or stored.entry is None:
-        why = "its chain and its WAL are found only for an artifact in the catalog"
+        why = "it is not in the catalog, so its chain and WAL are unknown"
         run.add(Finding(_RECOVERED, Outcome.UNVERIFIED, why))
         return level
     try:

@@ -36,7 +36,7 @@ from refnet.sources.database.workers import Workers
 
 #: So much later than the snapshot no transaction commits that it sees; so much earlier, none that it does not see.
 _LATER, _EARLIER = timedelta(minutes=1), timedelta(hours=1)
-_OTHER_ORDER = "transactions became visible in another order than their commits have in the WAL"
+_OTHER_ORDER = "transactions became visible in a different order than they were committed in the WAL"
 _NOT_BEFORE = "the archive has no commit from before the artifact"
 _UNLOGGED = """
 SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c

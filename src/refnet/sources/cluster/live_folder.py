@@ -73,8 +73,8 @@ def checked(have: Newest, who: Identified, lsn: int, cluster: str, target: Targe
     except ValueError as error:
         raise RefnetError(
             f"the server at {target.address} does not continue the WAL of {cluster}: {error}",
-            f"Is it a copy, or a restored one that was not promoted? Set clusters.{cluster}.url to the right server, or"
-            " let it be promoted to a timeline of its own (pg_promote).",
+            f"Is it a copy, or restored and not promoted? Set clusters.{cluster}.url to the right server, or promote it to a"
+            " new timeline (pg_promote).",
             Exit.DAMAGED,
         ) from None
 

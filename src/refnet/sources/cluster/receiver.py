@@ -141,8 +141,8 @@ class Receiver:
         before = WalArchive.known(self.settings, self.cluster)
         if before and before.folder.name != system_identifier:
             self.say(
-                f"another server than before answers (system identifier {system_identifier}, it was"
-                f" {before.folder.name}): its WAL has a folder of its own, and `refnet backup` makes a full base backup"
+                f"a different server answers (system identifier {system_identifier}, before: {before.folder.name}):"
+                " its WAL goes to a new folder; `refnet backup` makes a full base backup"
             )
         path = known_file(self.settings, self.cluster)
         make_folder(path.parent)
@@ -200,11 +200,11 @@ class _Stream:
         wal_server.make_slot(session, self._slot, self._target)
         self._receiver.removed = False
         why = (
-            f"the server forked before what was received (timeline {self._who.timeline})"
+            f"timeline {self._who.timeline} of the server forked before the end of the received WAL"
             if how is Course.BRANCH
             else f"the slot {self._slot} was lost: the server dropped WAL that was not received"
         )
-        self._receiver.say(f"{why}; `refnet backup` makes moments from now on reachable")
+        self._receiver.say(f"{why}; `refnet backup` makes later moments restorable")
 
     @contextmanager
     def _running(self) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
@@ -305,7 +305,7 @@ class _Stream:
             self._receiver.removed = True
             raise RefnetError(
                 f"the server at {self._target.address} removed WAL that was not received: {last}",
-                "`refnet backup` makes moments from now on reachable; raise max_slot_wal_keep_size.",
+                "`refnet backup` makes later moments restorable; raise max_slot_wal_keep_size.",
             )
         raise RefnetError(
             f"the stream of WAL from {self._target.address} ended: {last}",

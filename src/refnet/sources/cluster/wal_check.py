@@ -82,11 +82,11 @@ def _server(server: WalSettings, target: Target) -> Iterator[CheckLine]:
             f"ALTER SYSTEM SET max_slot_wal_keep_size = '50GB'; {_RELOAD}",
         )
     if server.facts.major < INCREMENTS:
-        yield ok("wal", f"PostgreSQL {server.facts.major} makes no increments: every base backup is a full")
+        yield ok("wal", f"PostgreSQL {server.facts.major} makes no increments: every base backup is full")
     elif server.summarize != "on":
         yield warning(
             "wal",
-            "summarize_wal is off: every base backup is a full",
+            "summarize_wal is off: every base backup is full",
             f"ALTER SYSTEM SET summarize_wal = on; {_RELOAD}",
         )
 
@@ -133,8 +133,10 @@ def _staging(folder: Path, spaces: int, need: int) -> CheckLine:
 
 def _promise(server: WalSettings, slot: str) -> str:
     if slot in server.synchronous_standbys:
-        return f"commits wait for {slot} (synchronous_standby_names): while no receiver runs, production stands still"
+        return (
+            f"commits wait for {slot} (synchronous_standby_names): without a running receiver, commits block"
+        )
     return (
         "asynchronous: a loss of the server loses the commits of the lag (`refnet wal status`);"
-        f" synchronous_standby_names = '{slot}' makes commits wait for this machine, and a stopped receiver stall production"
+        f" synchronous_standby_names = '{slot}' makes commits wait for this machine, so that a stopped receiver blocks them"
     )

@@ -154,8 +154,8 @@ def another(what: str) -> RefnetError:
     """The error for WAL that contradicts the archive."""
     return RefnetError(
         f"{what}: it is another server, or a copy",
-        "Two servers write WAL with one system identifier on one timeline: let the copy be promoted (pg_promote), which"
-        " gives it a timeline of its own, or name only one of them in the settings.",
+        "Two servers write WAL with the same system identifier and timeline: promote the copy to a new timeline"
+        " (pg_promote), or name only one of them in the settings.",
         Exit.DAMAGED,
     )
 

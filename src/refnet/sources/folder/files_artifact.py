@@ -115,7 +115,7 @@ class FilesArtifact(Artifact):
             with run.phases.phase("list of files"):
                 expected = self.listed()
             if expected is None:
-                why = "the archive has none to be compared with"
+                why = "there is no list to compare the archive with"
                 run.add(Finding("list of files", Outcome.UNVERIFIED, why))
             if level.rank <= Level.INTACT.rank:
                 self._read(run, expected)

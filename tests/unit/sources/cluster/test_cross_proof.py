@@ -35,7 +35,7 @@ def test_the_first_commit_that_a_snapshot_does_not_see_ends_it() -> None:
 
 
 def test_commits_in_another_order_than_they_became_visible_have_no_end() -> None:
-    with pytest.raises(ValueError, match="another order"):
+    with pytest.raises(ValueError, match="different order"):
         Snapshot.read("700:705:701").end([commits(699, 701, 702)], LATER)
 
 

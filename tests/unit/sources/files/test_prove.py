@@ -244,7 +244,7 @@ def test_a_plain_tar_is_restored_as_a_proof_but_remains_unverified(vault, prove,
     proof = prove(held((tmp_path / "plain.tar.gz").read_bytes(), None), Level.PROVEN)
 
     assert (proof.outcome, proof.level) == (Outcome.UNVERIFIED, Level.RESTORED)
-    assert "list of files: the archive has none" in proof.reasons[0]
+    assert "list of files: there is no list" in proof.reasons[0]
 
 
 @pytest.mark.parametrize("make", [make for make, _ in HARMLESS.values()], ids=HARMLESS)

@@ -285,7 +285,7 @@ class ForeignDump(Artifact):
             if inner.startswith(b"PGDMP"):
                 raise self._refused("is a gzipped dump in the custom format: gunzip it", UnsupportedDumpError)
             if inner[257:262] == b"ustar":
-                what = "is a gzipped tar archive: that of a folder is known by its name, such as vault_20261125.tar.gz"
+                what = "is a gzipped tar archive; one of a folder needs a name such as vault_20261125.tar.gz"
                 raise self._refused(what, UnsupportedDumpError)
             if not _is_text(inner):
                 raise self._refused("is not a dump: it is gzipped, but not SQL")

@@ -375,4 +375,4 @@ def _notes(wanted: WantedBackup, facts: ServerFacts, need: int) -> Iterator[str]
         yield f"the replication slot {slot} stays with the previous version: set up its consumer again"
     gone = [name for name in facts.live.tables if wanted.tables and name not in wanted.tables]
     if gone:
-        yield f"only in the live database, and in the previous version afterwards: {', '.join(sorted(gone))}"
+        yield f"only in the live database, and kept in the previous version: {', '.join(sorted(gone))}"

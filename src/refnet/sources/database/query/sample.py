@@ -82,7 +82,9 @@ class _Sampled:
 
 def sample(chosen: OpenArtifact, asked: Query) -> QueryAnswer:
     """Return the first rows of the table `asked.sample`, as they are stored; RefnetError if there is no such table."""
-    reader = open_own(chosen, "whose rows no command reads alone", "Query it with SQL.", Exit.USAGE).reader
+    reader = open_own(
+        chosen, "so its first rows cannot be read alone", "Query it with SQL.", Exit.USAGE
+    ).reader
     read = _Sampled(reader, _number(reader.index, asked.sample), asked.limits)
     table = reader.index.tables[read.number]
     rows = read.rows()
@@ -99,7 +101,7 @@ def _number(index: Index, name: str) -> int:
         return found[0]
     tables = [index.tables[at].qualified for at in found]
     raise RefnetError(
-        f"'{name}' is {len(found)} tables: {some(tables)}" if found else f"there is no table '{name}' in it",
+        f"'{name}' is ambiguous: {some(tables)}" if found else f"there is no table '{name}' in it",
         "Give SCHEMA.TABLE." if found else "`refnet show ARTIFACT --tables` lists them.",
         Exit.USAGE,
     )

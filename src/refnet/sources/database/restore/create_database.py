@@ -319,7 +319,7 @@ def _lost(role: Mapping[str, Any], existing: set[str], major: int) -> Iterator[s
         if one["role"] not in existing:
             yield f"not restored: {name}, as the server has no such role"
         elif off and major < _WITH_OPTIONS:
-            yield f"{name} is wider than it was: PostgreSQL {major} has no {' nor '.join(off)} FALSE"
+            yield f"{name} allows more than before: PostgreSQL {major} has no {' or '.join(off)} FALSE"
     if role.get("parameters") and major < _WITH_PARAMETERS:
         yield f"not restored: the privileges of {role['name']} on parameters, which PostgreSQL {major} does not have"
 
