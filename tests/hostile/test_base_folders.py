@@ -233,6 +233,21 @@ def test_a_full_disk_ends_all_writing_before_the_file_is_closed(
     assert "write" not in {one.name[:5] for one in threading.enumerate()}
 
 
+def test_a_flush_passes_over_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def fails(name: str, flags: int, *mode: int, dir_fd: int | None = None) -> int:
+        if name == "5":
+            raise OSError(errno.EIO, "Input/output error", name)
+        return real(name, flags, *mode, dir_fd=dir_fd)
+
+    (tmp_path / "base" / "5").mkdir(parents=True)
+    with opened(tmp_path, OPEN_FOLDER) as folder:
+        monkeypatch.setattr(os, "open", fails)
+        with pytest.raises(OSError, match="Input/output error"):
+            flush(folder)
+
+
 @pytest.mark.parametrize(
     ("files", "members", "why"),
     [

@@ -1,6 +1,5 @@
 """Files and folders where other users can plant links: no link is followed, all access is by handles."""
 
-import ctypes
 import errno
 import os
 import pwd
@@ -20,9 +19,6 @@ OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SAFELY = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 OPEN_FILE = os.O_RDONLY | _SAFELY
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_LIBC = ctypes.CDLL(None)
-#: See sync_file_range(2).
-_SYNC_FILE_RANGE_WRITE = 2
 #: The most folders open at once while a tree is removed; deeper ones are first moved to the top of the tree.
 _DEEPEST = 64
 
@@ -297,12 +293,6 @@ def fetch_again(handle: int, size: int) -> None:
         with suppress(OSError):
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
             os.posix_fadvise(handle, 0, size, os.POSIX_FADV_WILLNEED)
-
-
-def begin_writing(handle: int) -> None:
-    """Let the disk begin to write what is cached of the open file, if the system supports that; nothing waits for it."""
-    if hasattr(_LIBC, "sync_file_range"):
-        _LIBC.sync_file_range(handle, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
 
 
 def identity(reader: IO[bytes]) -> tuple[int, ...]:

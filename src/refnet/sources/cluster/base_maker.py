@@ -22,6 +22,7 @@ from refnet.catalog.wal import lsn_text
 from refnet.core.errors import RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.core.member_names import ArchiveError
+from refnet.core.memory import share_one_heap
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
@@ -87,6 +88,7 @@ class BaseMaker:
 
     def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
         server = self._asked()
+        share_one_heap()
         turn()
         planned = self._planned(server)
         warnings = list[str]()

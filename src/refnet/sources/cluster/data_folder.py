@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self, cast
@@ -22,20 +21,24 @@ from typing import Any, BinaryIO, NamedTuple, Self, cast
 from refnet.catalog.artifact import MOST_FILES, Progress, silent
 from refnet.catalog.cluster_base import BaseFacts
 from refnet.catalog.wal import lsn_text, parse_lsn
+from refnet.core.blocks import BLOCK as LARGE
+from refnet.core.blocks import BlockWriter
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import (
     OPEN_FILE,
     OPEN_FOLDER,
-    begin_writing,
+    NotRegularError,
     descended,
     explained,
     opened,
+    read_regular,
 )
 from refnet.core.member_names import ArchiveError, parent, show
+from refnet.core.memory import share_one_heap
 from refnet.postgres.account import Account
 from refnet.sources.cluster import increments
-from refnet.sources.cluster.data_files import LARGE, Writer, give, remove_unseen
-from refnet.sources.folder.gzip_members import inflated, inflated_members
+from refnet.sources.cluster.data_files import Writer, give, remove_unseen
+from refnet.sources.folder.gzip_members import inflated_members
 from refnet.sources.folder.listing import FileKind, Listed
 from refnet.sources.folder.tar_archive import BLOCK, TarReader
 
@@ -69,8 +72,6 @@ _FIELD = re.compile(
     rb"^(START WAL LOCATION|START TIMELINE|INCREMENTAL FROM LSN|INCREMENTAL FROM TLI): (\S{1,20})",
     re.MULTILINE,
 )
-#: Begins pg_control in every version.
-_IDENTIFIER = struct.Struct("=Q")
 _INCREMENTAL = re.compile(rb"^INCREMENTAL FROM (?:LSN|TLI): .*\n", re.MULTILINE)
 
 
@@ -128,25 +129,26 @@ def unpack(
     """
     total, done = sum(piece.facts.raw_bytes for piece in chain), 0
     labels = list[Label]()
+
+    def report(at: int) -> None:
+        progress("unpacking", done + at, total)
+
+    share_one_heap()
     with (
         explained(folder),
         opened(folder, OPEN_FOLDER) as root,
         ThreadPoolExecutor(_THREADS, "write") as pool,
     ):
-        writer = Writer(account, pool, durable)
-        _write_own(root, writer)
+        writer = Writer(account, BlockWriter(pool, past_cache=durable))
+        _write_own(root, writer, durable=durable)
         for piece in chain:
             with _damaged(piece.name):
                 made = _Unpacking(root, writer, piece, full=not labels)
-                made.run(partial(_report, progress, done, total))
+                made.run(report)
                 labels.append(Label.read(made.label))
                 _check_chain(piece, labels)
             done += piece.facts.raw_bytes
     return labels[-1]
-
-
-def _report(progress: Progress, before: int, total: int, done: int) -> None:
-    progress("unpacking", before + done, total)
 
 
 @contextmanager
@@ -176,12 +178,12 @@ def _check_chain(piece: Piece, labels: Sequence[Label]) -> None:
         )
 
 
-def _write_own(root: int, writer: Writer) -> None:
+def _write_own(root: int, writer: Writer, *, durable: bool) -> None:
     """Write configuration files without a setting; nobody may log in until somebody says who."""
     for name in sorted(CONFIGURATION):
-        is_unfinished = writer.durable and name == _MAIN
+        is_unfinished = durable and name == _MAIN
         writer.write(root, name, (_UNFINISHED if is_unfinished else b"# Written by RefNet.\n",))
-    if writer.durable:
+    if durable:
         with opened(_MAIN, OPEN_FILE, root) as file:
             os.fsync(file)
         os.fsync(root)
@@ -238,7 +240,7 @@ class _Unpacking:
         with self._piece.open() as raw:
             hashed = _Hashed(raw)
             file = cast("BinaryIO", hashed)
-            with inflated_members(file, members, raw_bytes, _THREADS) if members else inflated(file) as tar:
+            with inflated_members(file, members, raw_bytes, _THREADS) as tar:
                 reader = TarReader(tar)
                 for member in reader:
                     self._take(member, reader)
@@ -296,8 +298,6 @@ class _Unpacking:
         try:
             with opened(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, folder) as file:
                 increments.apply(reader.content(), member.size, file, BLOCK_SIZE)
-                if self._writer.durable and member.size > LARGE:
-                    begin_writing(file)
         except FileNotFoundError:
             raise ArchiveError(
                 f"{show(member.path)} continues a file that its parent does not have"
@@ -325,12 +325,9 @@ class _Unpacking:
     def _check_server(self) -> None:
         """Check that the data folder is of the cluster that the manifest names."""
         try:
-            with opened("pg_control", OPEN_FILE, self._parent(_CONTROL)) as file:
-                found = os.read(file, _IDENTIFIER.size)
-        except (FileNotFoundError, IsADirectoryError):
+            found = read_regular("pg_control", LARGE, at=self._parent(_CONTROL))
+        except (FileNotFoundError, NotRegularError):
             raise ArchiveError(f"it has no file {_CONTROL}") from None
-        if (
-            len(found) != _IDENTIFIER.size
-            or str(_IDENTIFIER.unpack(found)[0]) != self._piece.facts.system_identifier
-        ):
+        # In every version it begins with the identifier.
+        if str(int.from_bytes(found[:8], sys.byteorder)) != self._piece.facts.system_identifier:
             raise ArchiveError("it is of another cluster than its manifest says (system identifier)")

@@ -168,14 +168,16 @@ def inflated_members(
     """Open the decompressed bytes as `inflated` does, decompressed ahead in `jobs` threads; it is read to its end.
 
     Args:
-        begins: where members begin, in the raw bytes and in the archive; of one source with the archive, or forged.
+        begins: where members begin, in the raw bytes and in the archive; of one source with the archive, or forged; (): unknown.
         raw: the raw bytes of all.
     """
     size = archive.seek(0, os.SEEK_END)
     archive.seek(0)
-    ends = (*begins[1:], (raw, size))
-    sizes = [(end[1] - at[1], end[0] - at[0]) for at, end in zip(begins, ends, strict=True)]
-    if any(not 0 < packed <= _MOST_AHEAD or not 0 < plain <= _MOST_AHEAD for packed, plain in sizes):
+    bounds = pairwise((*begins, (raw, size)))
+    sizes = [(end[1] - at[1], end[0] - at[0]) for at, end in bounds]
+    if not sizes or any(
+        not 0 < packed <= _MOST_AHEAD or not 0 < plain <= _MOST_AHEAD for packed, plain in sizes
+    ):
         with inflated(archive) as stream:
             yield stream
         return

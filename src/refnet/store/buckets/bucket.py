@@ -6,27 +6,21 @@ artifacts and keys. Objects are created and read, never changed.
 
 from __future__ import annotations
 
-import ctypes
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from functools import cache
 from threading import Thread
 from typing import ParamSpec, Protocol, TypeVar
 
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.memory import share_one_heap
 
 _Arguments = ParamSpec("_Arguments")
 _Value = TypeVar("_Value")
-#: mallopt's numbers and values: all threads use one heap (M_ARENA_MAX), in which most pieces lie (M_MMAP_THRESHOLD); so
-#: many free bytes at its end stay (M_TRIM_THRESHOLD). Memory that the kernel clears again for each piece takes as long
-#: as half of its encryption.
-_MALLOC = {-8: 1, -3: 8 << 20, -1: 16 << 20}
 
 
 class BucketFailure(StrEnum):
@@ -262,11 +256,3 @@ def in_background(
 
     Thread(target=run, daemon=True).start()
     return future
-
-
-@cache
-def share_one_heap() -> None:
-    """Let all threads of glibc use one heap, so that the memory of a piece serves the next one, in whatever thread."""
-    with suppress(AttributeError, OSError):  # another C library
-        for parameter, value in _MALLOC.items():
-            ctypes.CDLL(None).mallopt(parameter, value)
