@@ -2,8 +2,8 @@
 
 An artifact is a chain of gzip members, and what did not change gives the same members. So a block begins where a member
 does, and where the short stretches end in which small files are deflated: those before a change stay the same. A large
-member, or a file that is no such chain, is cut at byte sequences that a secret key chooses, as are the
-pieces: their sizes would otherwise be fingerprints of known files.
+member, or a file that is no such chain, is cut at byte sequences that a secret key chooses, as are the pieces: their
+sizes would otherwise be fingerprints of known files.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from concurrent.futures import wait
 from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from refnet.catalog.remote import PIECE_BYTES
 from refnet.store.buckets.bucket import in_background
@@ -51,8 +53,22 @@ class Cutting:
         return cls(hashlib.blake2b(secret.encode(), digest_size=32, person=b"refnet-pieces").digest())
 
     def hash(self, data: bytes | memoryview) -> bytes:
-        """Keyed hash of a block or a piece, 16 bytes: only this machine can tell whether a store has known content."""
+        """Keyed hash for the name of a piece, 16 bytes: only this machine can tell whether a store has known content."""
         return hmac.digest(self.key, data, "sha256")[:_HASH]
+
+    def block_hash(self, data: bytes | memoryview) -> bytes:
+        """Keyed hash of a block, 16 bytes, in a fraction of the time: HMAC of the GMAC of the block.
+
+        Who does not know the key cannot make two blocks with one GMAC, as long as nobody sees any: so the nonce may be always
+        the same. HMAC hides them from who sees where pieces end.
+        """
+        gmac, key = self._of_blocks
+        return hmac.digest(key, gmac.encrypt(bytes(12), b"", data), "sha256")[:_HASH]
+
+    @cached_property
+    def _of_blocks(self) -> tuple[AESGCM, bytes]:
+        gmac, key = (hmac.digest(self.key, use, "sha256") for use in (b"gmac of blocks", b"hashes of blocks"))
+        return AESGCM(gmac), key
 
     def sealed(self, record: bytes) -> bytes:
         """`record` with its seal: a keyed hash, so nobody without the key can make one. It never equals a `hash`."""
@@ -100,9 +116,9 @@ class Cutting:
                 if at == have:
                     return
                 block = memoryview(buffer)[at : min(at + length, have)]
-                if not length or (found := self.hash(block)) != expected:
+                if not length or (found := self.block_hash(block)) != expected:
                     block = memoryview(buffer)[at : self._end(buffer, at, have)]
-                    found = self.hash(block)
+                    found = self.block_hash(block)
                 yield block, found
                 at += len(block)
                 expected, length = likely(found)

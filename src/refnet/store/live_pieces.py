@@ -155,8 +155,8 @@ class _Opening:
         if sum(lengths) != len(plain):
             return False
         ends = [*accumulate(lengths)]
-        blocks = (memoryview(plain)[end - length : end] for end, length in zip(ends, lengths, strict=True))
-        return name.hash == cutting.hash(b"".join(map(cutting.hash, blocks))).hex()
+        blocks = [memoryview(plain)[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+        return name.hash == cutting.hash(b"".join(map(cutting.block_hash, blocks))).hex()
 
     def skipped(self) -> Iterator[str]:
         if count := len(self._uncompared):

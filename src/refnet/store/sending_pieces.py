@@ -42,6 +42,8 @@ from refnet.store.remote_records import SendingJournal
 _REPORTED_SECONDS = 1.0
 #: Requests with pieces at once. Each has up to 16 MiB in memory, and its bucket may have them once more.
 _AT_ONCE = 3
+#: A list of files of so many bytes is encoded while the artifact is read; a longer one before it, as both take memory.
+_MOST_BESIDE = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class PieceSender:
         self._alone = Lock()
         #: A request failed, so the copy ends.
         self._failed = False
-        #: Bytes of the artifact that are in the store, and of all of it; 0: they are not reported.
+        #: Bytes of the copy that are in the store, and of all of it; 0: they are not reported.
         self._done = self._total = 0
 
     def share(self, usable: Mapping[str, Piece], stored: Mapping[bytes, Place]) -> None:
@@ -128,10 +130,16 @@ class PieceSender:
     def send(self, manifest: Manifest, artifact: OpenArtifact) -> Content:
         """Send an artifact and its list of files; RefnetError (DAMAGED) if its bytes do not match `manifest`."""
         text = artifact.files() or b""
-        coded = list_coding.encode(text) if text else None
-        listed = self._ranges(self._cutting.blocks(io.BytesIO(coded or artifact.packed_files() or b"")))
+        encoding = in_background(list_coding.encode, text)
+        if len(text) > _MOST_BESIDE:
+            wait([encoding])
         with artifact.open() as reader:
             found = self._send_artifact(manifest, reader)
+        coded = encoding.result() if text else None
+        data = coded or artifact.packed_files() or b""
+        self._total += len(data)
+        listed = self._ranges(self._cutting.blocks(io.BytesIO(data)))
+        self._wait(0)
         return self._content(found, listed, int(coded is not None))
 
     def _send_artifact(self, manifest: Manifest, reader: BinaryIO) -> tuple[Range, ...]:
@@ -145,8 +153,8 @@ class PieceSender:
 
         with closing(self._cutting.blocks(reader, digest, self._likely)) as blocks:
             found = self._ranges(blocks)
-        self._wait(0)
         if (sha.hexdigest(), size) != (manifest.sha256, manifest.size):
+            self._wait(0)
             self._journal.remove()
             raise RefnetError(
                 f"{manifest.name} is damaged: its bytes do not match its manifest",

@@ -6,7 +6,7 @@ import errno
 import io
 import random
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import pairwise
 from typing import BinaryIO, cast
@@ -19,6 +19,7 @@ from refnet.store.cutting import Cutting, fits
 
 KEY = Cutting(bytes(range(32)))
 OTHER = Cutting(bytes(range(1, 33)))
+Content = bytes | memoryview
 KIB, MIB = 1 << 10, 1 << 20
 LEAST = cutting._LEAST_BLOCK
 HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
@@ -84,7 +85,7 @@ def test_the_blocks_are_the_artifact_in_order(size: int) -> None:
 
 def test_each_block_comes_with_its_hash() -> None:
     for block, found in KEY.blocks(io.BytesIO(_noise(2, 20 * MIB))):
-        assert found == KEY.hash(block)
+        assert found == KEY.block_hash(block)
 
 
 def test_who_follows_gets_all_that_is_read_in_order() -> None:
@@ -141,7 +142,7 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def _after(data: bytes) -> dict[bytes, tuple[bytes, int]]:
     """By the hash of a block of `data`: hash and length of the next one."""
     blocks = _blocks(data)
-    return {KEY.hash(one): (KEY.hash(other), len(other)) for one, other in pairwise(blocks)}
+    return {KEY.block_hash(one): (KEY.block_hash(other), len(other)) for one, other in pairwise(blocks)}
 
 
 def _guessed(data: bytes, after: dict[bytes, tuple[bytes, int]]) -> list[bytes]:
@@ -300,13 +301,26 @@ def test_another_key_cuts_elsewhere_and_hashes_otherwise() -> None:
     assert ours != theirs
     assert not {*ours[:-1]} & {*theirs[:-1]} - {4 * MIB}
     assert KEY.hash(data) != OTHER.hash(data)
+    assert KEY.block_hash(data) != OTHER.block_hash(data)
 
 
-def test_a_hash_is_of_16_bytes_and_of_all_of_the_content() -> None:
-    one = KEY.hash(b"content")
+@pytest.mark.parametrize("hashed", [Cutting.hash, Cutting.block_hash])
+def test_a_hash_is_of_16_bytes_and_of_all_of_the_content(hashed: Callable[[Cutting, Content], bytes]) -> None:
+    one = hashed(KEY, b"content")
     assert len(one) == 16
-    assert one == KEY.hash(memoryview(b"content")) == Cutting(KEY.key).hash(b"content")
-    assert len({KEY.hash(data) for data in (b"content", b"Content", b"content\0", b"", b"conten")}) == 5
+    assert one == hashed(KEY, memoryview(bytearray(b"content"))) == hashed(Cutting(KEY.key), b"content")
+    long = _noise(1, MIB)
+    others = [b"content", b"Content", b"content\0", b"", b"conten", bytes(15), bytes(16), bytes(17), long]
+    others += [long[:at] + bytes([long[at] ^ 1]) + long[at + 1 :] for at in (0, 4095, MIB - 1)]
+    assert len({hashed(KEY, data) for data in others}) == len(others)
+
+
+def test_no_hash_of_a_block_is_one_of_a_piece() -> None:
+    gmac, key = KEY._of_blocks
+    tag = gmac.encrypt(bytes(12), b"", b"content")
+    seen = {KEY.block_hash(b"content"), KEY.hash(b"content"), KEY.hash(tag), tag, KEY.sealed(tag)[-16:]}
+    assert len(seen) == 5
+    assert key != KEY.key
 
 
 def test_the_key_is_made_of_the_secret_of_the_machine_and_is_not_the_secret() -> None:

@@ -19,7 +19,7 @@ from refnet.catalog.artifact import OpenArtifact, silent
 from refnet.catalog.remote import Copy
 from refnet.catalog.source_name import SourceName
 from refnet.core.errors import Exit, RefnetError
-from refnet.store import list_coding
+from refnet.store import list_coding, sending_pieces
 from refnet.store.encryption import PrivateKey
 from refnet.store.list_coding import decode, encode
 from refnet.store.sending import Sender
@@ -98,6 +98,20 @@ def test_every_list_is_copied_and_comes_back_as_it_was(machine: Machine, text: b
     assert machine.store(key=True).artifact(copy).files() == text
     machine.store(key=True).artifact(copy).packed_files()
     assert machine.fetch_back(copy).state == "fetched"
+
+
+@pytest.mark.parametrize("beside", [0, 1 << 30])
+def test_what_is_done_of_a_copy_ends_with_all_of_artifact_and_list(
+    machine: Machine, beside: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending_pieces, "_MOST_BESIDE", beside)
+    seen, vault = list[tuple[int, int | None]](), _vault(1, LIST)
+    sender = Sender(machine.store(), Encrypter((PrivateKey.new().recipient,), machine.keys), machine.now)
+    assert vault.entry
+    copy = sender.send(vault, vault.entry, lambda _what, done, total: seen.append((done, total))).copy
+    assert all(total and done <= total for done, total in seen)
+    assert seen[-1] == (vault.manifest.size + len(encode(LIST)),) * 2
+    assert [one.piece for one in (*copy.document.ranges, *copy.document.list_ranges)] == [0, 1]
 
 
 def test_one_longer_file_changes_a_part_of_the_list() -> None:
