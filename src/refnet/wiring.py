@@ -280,7 +280,7 @@ def not_configured(settings: Settings, name: SourceName) -> RefnetError:
     elif cluster and name.kind is Kind.CLUSTER:
         hint = f"Set clusters.{cluster}.wal = true."
     elif cluster:
-        hint = f"The cluster {cluster} had no such database when it was asked last; `refnet backup {cluster}` asks again."
+        hint = f"The cluster {cluster} had no such database at its last backup; `refnet backup {cluster}` looks again."
     else:
         hint = f"Add [{table}.{name.removesuffix(GLOBALS)}] to the settings file."
     return RefnetError(f"the source {name} is not configured", hint, Exit.USAGE)

@@ -54,8 +54,8 @@ def test_a_pdf_arrives_as_it_is(kind: str) -> None:
     [
         (pdf(b"<html>Sign in</html>", kind="text/html; charset=utf-8"), "sent text/html instead of a PDF"),
         (pdf(kind="x\x1b[2J/y"), "sent x [2j/y instead of a PDF"),
-        (pdf(b"<html>Sign in</html>"), "sent something else under the name of a PDF"),
-        (pdf(b"MZ" + PDF), "sent something else under the name of a PDF"),
+        (pdf(b"<html>Sign in</html>"), "sent something that is not a PDF"),
+        (pdf(b"MZ" + PDF), "sent something that is not a PDF"),
         (pdf(b"%P"), "sent a truncated PDF"),
         (pdf(b""), "sent a truncated PDF"),
         (pdf(PDF[:2000]), "sent a truncated PDF"),

@@ -236,7 +236,7 @@ def test_without_recipients_nothing_is_copied(tmp_path):
         (RECIPIENT[:-2], "is not of the form age1"),
         (RECIPIENT.replace("w", "s", 1), "is mistyped"),
         ("age1pq1" + "q" * 300, "is mistyped"),
-        ("ssh-ed25519 AAAA", "is of a kind that has no recovery key on paper"),
+        ("ssh-ed25519 AAAA", "has a type without a recovery key on paper"),
         ("", "is not of the form age1"),
     ],
 )
@@ -249,9 +249,7 @@ def test_a_recipient_of_a_later_kind_is_named():
     data = "q" * 300
     rest = _checksum("age1pq", data + "q" * 6) ^ 1
     later = f"age1pq1{data}" + "".join(_BECH32[rest >> 5 * (5 - n) & 31] for n in range(6))
-    assert (
-        wrong_recipient(later) == "is of the kind age1pq1, for which this version of RefNet has no encryption"
-    )
+    assert wrong_recipient(later) == "has the type age1pq1, which this version of RefNet does not support"
 
 
 def test_recipients_that_age_makes_are_read():

@@ -206,7 +206,7 @@ def _schedule(settings: Settings) -> Iterator[CheckLine]:
     found = status(settings, wiring.configured(settings), now)
     for one in found.others:
         if settings.backup_dir in one.writable:
-            says = f"{settings.backup_dir} is also written by {one.label}: sources of one name wait for each other"
+            says = f"{settings.backup_dir} is also written by {one.label}: sources with the same name wait for each other"
             yield warning(
                 "instances", says, "Give each settings file a backup folder of its own (backup_dir)."
             )

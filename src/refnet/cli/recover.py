@@ -252,7 +252,9 @@ def _end_at_fetch(
         fetch.print_plan(found, fetched, here.local.root)
         print("Then recover from them, in stages. After the fetch, --plan shows the targets.")
         for source in unknown:
-            print(f"problem: {source} is not restored: no settings name it, neither here nor in the store")
+            print(
+                f"problem: {source} is not restored: neither the settings here nor those in the store name it"
+            )
     raise typer.Exit(worst((Exit.FAILED if unknown else Exit.DONE, _alarmed(found))))
 
 

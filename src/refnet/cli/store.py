@@ -98,7 +98,7 @@ def _print_gaps(planned: StoreAcceptance) -> None:
     for intent in planned.intents:
         print(f"  a prune that began {intent.since:%Y-%m-%d %H:%M} UTC and did not end: it was killed")
     for manifest in planned.unreadable:
-        print(f"  {manifest.name} {formatting.plain(manifest.why)}: it keeps no piece any longer")
+        print(f"  {manifest.name} {formatting.plain(manifest.why)}; from now on it keeps no pieces")
 
 
 @store.command(name="list")

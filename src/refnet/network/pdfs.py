@@ -292,7 +292,7 @@ class PdfClient:
             if size > self._limits.size:
                 raise too_large
             if not _BEGIN.startswith(begin):
-                raise NoPdfError(url, "sent something else under the name of a PDF")
+                raise NoPdfError(url, "sent something that is not a PDF")
             write(part)
         if begin != _BEGIN or _END not in end:
             raise NoPdfError(url, "sent a truncated PDF")

@@ -41,13 +41,13 @@ def wrong_recipient(text: str) -> str:
     """The reason why `text` is not a supported recipient; "" if it is."""
     found = _RECIPIENT.fullmatch(text)
     if text.startswith(("ssh-", "age1tag", "age1yubikey")):
-        return "is of a kind that has no recovery key on paper"
+        return "has a type without a recovery key on paper"
     if not found:
         return "is not of the form age1…, in lowercase"
     if _checksum(found["kind"], found["data"]) != 1:
         return "is mistyped: its checksum is wrong"
     if found["kind"] != "age":
-        return f"is of the kind {found['kind']}1, for which this version of RefNet has no encryption"
+        return f"has the type {found['kind']}1, which this version of RefNet does not support"
     return "" if len(found["data"]) == _LENGTH else f"must have {_LENGTH + 4} characters"
 
 

@@ -142,7 +142,7 @@ class _Opening:
         name = SharedName.read(piece.name)
         if name and not self._is_named(name, plain, data):
             if name.key == self._key and name.hash in self._cuts:
-                raise damaged(what, f"{piece.name} has another content than its name says (keyed hash)")
+                raise damaged(what, f"the content of {piece.name} does not match its name (keyed hash)")
             self._uncompared.add(piece)
 
     def _is_named(self, name: SharedName, plain: bytes, data: bytes) -> bool:
@@ -161,7 +161,7 @@ class _Opening:
     def skipped(self) -> Iterator[str]:
         if count := len(self._uncompared):
             what = formatting.plural(count, "piece")
-            yield f"the keyed hash of {what}, of which this machine does not know the key or the cuts"
+            yield f"the keyed hash of {what}, whose key or cuts this machine does not know"
 
 
 def _skipped(store: RemoteStore, copies: tuple[Copy, ...], unlisted: tuple[Unlisted, ...]) -> Iterator[str]:

@@ -64,7 +64,7 @@ def extend(
         begin(0 if refusal else 1)
     kept = [one for one in pieces if one.name in done]
     if kept and not _is_kept(locks, secrets.choice(kept), done):
-        return Extended({}, "it accepts longer locks, and does not say that it keeps them")
+        return Extended({}, "it accepts longer locks and does not confirm them")
     return Extended(done, refusal)
 
 

@@ -124,7 +124,7 @@ class Part:
 
 def _no_part(why: str) -> RefnetError:
     return RefnetError(
-        f"this address is of no part of an artifact: {plain(why)[:200]}",
+        f"the artifact has no part with this address: {plain(why)[:200]}",
         "Open the artifact, and choose the part there.",
         Exit.USAGE,
     )

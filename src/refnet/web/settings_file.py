@@ -125,7 +125,7 @@ class SettingsFile:
         if lost := [one for one in wiring.protected(self.found.settings) if one not in there]:
             keys = ", ".join(SHORT.get(one, one) for one in lost)
             raise RefnetError(
-                f"{', '.join(lost)} would not be backed up any more: where a table names a source, nothing is one by default",
+                f"{', '.join(lost)} would no longer be backed up: a table of a source ends the defaults",
                 f'Set {keys} in the settings file first, such as database_url = "own" for RefNet\'s own server.',
                 Exit.USAGE,
             )

@@ -196,7 +196,7 @@ def _begin(settings: Settings, children: Children, number: int) -> Begun:
         active = crawls_at_work(children)
         if len(active) >= AT_ONCE and all(one.exclusive != key(number) for one in active):
             return Begun(
-                number, "", f"{AT_ONCE} crawls are at work: continue this one when one of them has ended."
+                number, "", f"{AT_ONCE} crawls are running: continue this one when one of them has ended."
             )
         words = [CRAWL, f"--resume={number}"]
         children.start(words, kind=CRAWL, source="", title=f"Crawl {number}", exclusive=key(number))

@@ -272,7 +272,7 @@ def test_a_crawl_that_nobody_takes_waits_and_the_page_says_so(
     monkeypatch.setattr(work, "_has_worker", lambda _settings: False)
     monkeypatch.setattr(work, "crawls_at_work", lambda _children: busy)
     assert (
-        f"nothing is processing it: {work.AT_ONCE} crawls are at work"
+        f"nothing is processing it: {work.AT_ONCE} crawls are running"
         in client.post("/network/crawls", data=wanted).text
     )
 

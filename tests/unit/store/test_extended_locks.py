@@ -134,7 +134,7 @@ def test_where_a_lock_cannot_be_read_the_pieces_are_sent_again(machine: Machine)
     machine.sharing = replace(machine.sharing, locks=_Unreadable(memory(machine), LOCK))
     sent = machine.sent(artifact(2, DATA))
     assert not named(sent.copy) & named(first.copy)
-    assert "does not say that it keeps them" in sent.not_extended
+    assert "does not confirm them" in sent.not_extended
 
 
 @pytest.mark.parametrize(("refuses", "keeps"), [(True, True), (False, False)])
@@ -153,7 +153,7 @@ def test_where_a_lock_is_not_extended_the_pieces_are_sent_again(
 
     assert not named(sent.copy) & named(first.copy)
     assert read(machine, sent.copy) == changed
-    said = "AccessDenied 403" if refuses else "does not say that it keeps them"
+    said = "AccessDenied 403" if refuses else "does not confirm them"
     assert said in sent.not_extended
     assert not refuses or len(locks(machine).asked) <= 8, "it is not asked once for each piece"
     again = machine.sent(artifact(3, changed))

@@ -73,7 +73,7 @@ def test_a_piece_that_is_changed_shortened_or_gone_damages_the_copies_that_name_
     ("wrong", "words"),
     [
         (lambda data, _: encrypt(data, (PrivateKey.new().recipient,)), "is encrypted to other keys"),
-        (lambda data, to: encrypt(flipped(data), to), "has another content than its name says"),
+        (lambda data, to: encrypt(flipped(data), to), "does not match its name"),
         (lambda data, to: encrypt(data[:-1], to), "bytes instead of"),
         (lambda data, _: data[:-1] + b"..............." * 14, "is not a file of age"),
     ],
@@ -118,7 +118,7 @@ def test_a_manifest_that_gives_a_piece_another_plaintext_is_found(machine: Machi
         opening.check(piece)
 
     poisoned = replace(victim, size=len(garbage), sha256=hashlib.sha256(garbage).hexdigest())
-    with pytest.raises(RefnetError, match="another content than its name says") as found:
+    with pytest.raises(RefnetError, match="does not match its name") as found:
         check(poisoned)
     assert found.value.code is Exit.DAMAGED
 
@@ -151,7 +151,7 @@ def test_without_the_catalog_key_the_keyed_hash_is_not_compared_and_that_is_said
     found = _opened(other)
     assert (found.pieces, found.faults) == (len(named(copy)), ())
     assert found.skipped == (
-        f"the keyed hash of {found.pieces} pieces, of which this machine does not know the key or the cuts",
+        f"the keyed hash of {found.pieces} pieces, whose key or cuts this machine does not know",
     )
 
 
@@ -206,7 +206,7 @@ def test_pieces_whose_cuts_are_not_known_are_opened_and_not_compared_with_their_
     change(machine.store().home / "cuts")
     found = _opened(machine)
     assert (found.pieces, found.exit) == (len(named(copy)), Exit.DONE)
-    assert "does not know the key or the cuts" in found.skipped[0]
+    assert "whose key or cuts this machine does not know" in found.skipped[0]
 
 
 def test_the_cuts_of_pieces_are_kept_for_all_copies(machine: Machine) -> None:

@@ -491,7 +491,7 @@ def test_no_source_is_lost_by_adding_another(
     before, about = place.text, {"table": "databases", "name": "app"}
     said = place.write(about, databases__app__path=str(tmp_path / "conf" / "docs" / "app.db"))
     assert said.status_code == 400
-    assert "obsidian would not be backed up any more" in said.text
+    assert "obsidian would no longer be backed up" in said.text
     assert place.text == before
 
 
