@@ -156,7 +156,9 @@ class _Opening:
             return False
         ends = [*accumulate(lengths)]
         blocks = [memoryview(plain)[end - length : end] for end, length in zip(ends, lengths, strict=True)]
-        return name.hash == cutting.hash(b"".join(map(cutting.block_hash, blocks))).hex()
+        # Earlier versions sent pieces whose blocks they had hashed as a piece.
+        hashes = (cutting.block_hash, cutting.hash)
+        return any(name.hash == cutting.hash(b"".join(map(one, blocks))).hex() for one in hashes)
 
     def skipped(self) -> Iterator[str]:
         if count := len(self._uncompared):

@@ -19,6 +19,7 @@ from refnet.catalog.remote import Piece
 from refnet.core.errors import Exit, RefnetError
 from refnet.store import known_blocks, live_pieces
 from refnet.store.buckets.bucket import BucketError, BucketFailure
+from refnet.store.cutting import Cutting
 from refnet.store.encryption import PrivateKey, encrypt
 from refnet.store.known_blocks import PieceCuts
 from refnet.store.live_pieces import OpenedPieces, open_pieces
@@ -207,6 +208,16 @@ def test_pieces_whose_cuts_are_not_known_are_opened_and_not_compared_with_their_
     found = _opened(machine)
     assert (found.pieces, found.exit) == (len(named(copy)), Exit.DONE)
     assert "whose key or cuts this machine does not know" in found.skipped[0]
+
+
+def test_pieces_whose_blocks_were_hashed_by_an_earlier_version_are_no_fault(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(Cutting, "block_hash", Cutting.hash)
+        machine.send(artifact(1, DATA))
+    found = _opened(machine)
+    assert (found.damaged, found.skipped, found.exit) == (0, (), Exit.DONE)
 
 
 def test_the_cuts_of_pieces_are_kept_for_all_copies(machine: Machine) -> None:
