@@ -74,6 +74,11 @@ def is_segment(name: str, size: int = 0) -> bool:
     return _NAME.fullmatch(name) is not None and (not size or int(name[16:], 16) < (1 << 32) // size)
 
 
+def is_partial(name: str, size: int) -> bool:
+    """Whether `name` is that of a segment of so many bytes without its end."""
+    return name.endswith(PARTIAL) and is_segment(name.removesuffix(PARTIAL), size)
+
+
 _FILE = checked.text(24 + len(PARTIAL), like=r"[0-9A-F]{24}(?:\.partial)?")
 
 

@@ -2,15 +2,17 @@
 
 import ctypes
 import os
+import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import IO, Any
 
 from refnet.core.errors import RefnetError
 
@@ -94,6 +96,24 @@ def run_bounded(
 def end_with_parent(number: int) -> None:
     """Have this process get the signal `number` when its parent dies, even by SIGKILL (prctl(2), PR_SET_PDEATHSIG)."""
     _LIBC.prctl(1, number)
+
+
+@contextmanager
+def child(command: Sequence[str], messages: IO[bytes], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `command` during the block; it is killed at the end, and gets SIGTERM if this process dies.
+
+    messages: gets its stderr.
+    """
+    with subprocess.Popen(
+        command,
+        stderr=messages,
+        preexec_fn=partial(end_with_parent, signal.SIGTERM),  # noqa: PLW1509  # one call of prctl
+        **options,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def found(matches: Callable[[Path], bool]) -> list[int]:

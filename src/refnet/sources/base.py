@@ -56,6 +56,8 @@ class Source(ABC):
     more_options: ClassVar[tuple[str, ...]] = ()
     #: What its artifacts contain that can be listed, searched and compared: "tables", "files"; "": nothing.
     contains: ClassVar[str] = ""
+    #: What compares artifacts of {source}, if these have no differences to show.
+    compared_by: ClassVar[str] = ""
     #: Whether dumps of other programs, files or folders, can be artifacts of it.
     takes_dumps: ClassVar[bool] = False
     #: The priority of its backup in Celery's queue; a higher one comes first.
@@ -308,10 +310,19 @@ class Source(ABC):
         """Finder of files or tables that match `pattern`."""
         raise self.unlisted
 
-    @abstractmethod
-    def differences(self, context: Context, before: OpenArtifact, after: OpenArtifact) -> ArtifactDifference:
-        """Differences between two of its artifacts."""
+    def differences(
+        self,
+        context: Context,  # noqa: ARG002
+        before: OpenArtifact,
+        after: OpenArtifact,  # noqa: ARG002
+    ) -> ArtifactDifference:
+        """Differences between two of its artifacts; RefnetError (USAGE) if its kind has none to show."""
+        raise self._not_compared(before)
 
-    @abstractmethod
-    def live_differences(self, context: Context, before: OpenArtifact) -> ArtifactDifference:
-        """Differences between an artifact and the live data."""
+    def live_differences(self, context: Context, before: OpenArtifact) -> ArtifactDifference:  # noqa: ARG002
+        """Differences between an artifact and the live data; RefnetError (USAGE) likewise."""
+        raise self._not_compared(before)
+
+    def _not_compared(self, artifact: OpenArtifact) -> RefnetError:
+        what = f"{artifact.name} has {self.called}, which are not compared as rows or files"
+        return RefnetError(what, self.compared_by.format(source=artifact.source), Exit.USAGE)

@@ -6,7 +6,6 @@ So a base is never published that cannot be restored.
 from __future__ import annotations
 
 import secrets
-import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from refnet.catalog.wal import PARTIAL, is_segment
 from refnet.core.errors import RefnetError
 from refnet.core.files import make_folder
 from refnet.core.formatting import plural
-from refnet.core.processes import end_with_parent, until
+from refnet.core.processes import child, until
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
 from refnet.sources.cluster import live_folder, wal_server, wal_writer
@@ -132,22 +131,11 @@ def fetched(
             (folder / f"{overlap.segment}{PARTIAL}").touch()  # pg_receivewal begins with it
         command = [str(program()), f"--directory={folder}", "--no-loop", "--no-password"]
         variables = {**target.environment(), "PGAPPNAME": name}
-        with subprocess.Popen(
-            command,
-            env=variables,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            preexec_fn=partial(end_with_parent, signal.SIGTERM),  # noqa: PLW1509  # one call of prctl
-        ) as child:
-            fetch = _Fetch(archive, folder, child, errors)
-            try:
-                # from here on it has everything that is written: the backup may begin
-                fetch.wait(
-                    lambda: fetch.has_begun() or session.execute(_STREAMS, (name,)).fetchone() is not None
-                )
-                yield fetch.keep
-            finally:
-                child.kill()
+        with child(command, errors, env=variables, stdout=subprocess.DEVNULL) as process:
+            fetch = _Fetch(archive, folder, process, errors)
+            # from here on it has everything that is written: the backup may begin
+            fetch.wait(lambda: fetch.has_begun() or session.execute(_STREAMS, (name,)).fetchone() is not None)
+            yield fetch.keep
 
 
 @dataclass(frozen=True)
@@ -156,18 +144,18 @@ class _Fetch:
 
     archive: WalArchive
     folder: Path
-    child: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes]
     errors: IO[bytes]
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Wait for it; RefnetError if the program ends before, or it takes too long."""
-        if not until(lambda: self.child.poll() is not None or condition(), _SECONDS):
+        if not until(lambda: self.process.poll() is not None or condition(), _SECONDS):
             raise RefnetError(
                 f"the WAL of the base backup did not arrive within {_SECONDS:.0f} s",
                 "Check the server's log, then retry.",
                 transient=True,
             )
-        if self.child.poll() is not None:
+        if self.process.poll() is not None:
             self.errors.seek(0)
             said = self.errors.read(1 << 16)
             raise server_errors.of_program("pg_receivewal", said, "fetching the WAL of the base backup")

@@ -7,7 +7,7 @@ somebody writes other settings.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,19 +91,11 @@ class ClusterRestore(RestoreWork):
 
     title = "restore"
 
-    def __init__(
-        self, context: Context, source: SourceName, chosen: OpenArtifact, request: RestoreRequest
-    ) -> None:
+    planned: ClusterPlan
+
+    def __init__(self, source: SourceName, chosen: OpenArtifact, request: RestoreRequest) -> None:
         self._source, self._chosen, self._request = source, chosen, request
         self._user = account()
-        self._plan: ClusterPlan | None = None
-        self._context = context
-
-    @property
-    def _planned(self) -> ClusterPlan:
-        if self._plan is None:
-            self._plan = self.plan(self._context)
-        return self._plan
 
     def plan(self, context: Context) -> ClusterPlan:
         request, folder = self._request, user_path(self._request.into).absolute()
@@ -111,21 +103,17 @@ class ClusterRestore(RestoreWork):
             context, self._source, request.as_of, self._chosen.entry if request.named else None
         )
         damage = self._chosen.refusals(anyway=request.damaged_anyway) if request.named else ()
-        self._plan = ClusterPlan(folder, recovery, (*damage, *_obstacles(folder, self._user)))
-        return self._plan
-
-    @property
-    def problems(self) -> Sequence[RefnetError]:
-        return self._planned.problems
+        self.planned = ClusterPlan(folder, recovery, (*damage, *_obstacles(folder, self._user)))
+        return self.planned
 
     def describe(self) -> Iterator[str | Columns]:
-        recovery = self._planned.recovery
-        yield f"a new data folder: {self._planned.folder}"
+        recovery = self.planned.recovery
+        yield f"a new data folder: {self.planned.folder}"
         yield from recovery.described()
         yield from noted(recovery.plan.notes, self.problems)
 
     def run(self, context: Context) -> RestoreDone:
-        planned, recovery = self._planned, self._planned.recovery
+        planned, recovery = self.planned, self.planned.recovery
         phases = Phases(context.clock.monotonic)
         is_new = not planned.folder.exists()
         with explained(planned.folder):

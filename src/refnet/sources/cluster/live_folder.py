@@ -203,21 +203,20 @@ class Known:
                 aside.replace(archive.live / f"{aside.name.removesuffix(BEFORE)}{PARTIAL}")
 
 
-def _same(archive: WalArchive, one: Path, other: Path, end: int) -> bool:
-    """Whether two files of a segment have the same WAL up to the position `end`."""
-    count = (end - 1) % archive.segment_size + 1
-    with explained(one):
-        first, second = (read_regular(each, archive.segment_size) for each in (one, other))
-    return first[:count] == second[:count]
-
-
 def check_fetched(archive: WalArchive, folder: Path) -> None:
     """RefnetError (DAMAGED) if the finished segments in `folder` do not continue what `archive` has."""
     have, names = newest(archive, streamed=True), [*filter(wal.is_segment, sizes_in(folder))]
     if have and have.received > have.begins:
         name = wal.segment_of(have.begins, have.timeline, archive.segment_size)
-        if name in names and not _same(archive, archive.in_live()[name], folder / name, have.received):
-            raise _other_bytes(name)
+        if name in names:
+            count, files = (
+                (have.received - 1) % archive.segment_size + 1,
+                (archive.in_live()[name], folder / name),
+            )
+            with explained(folder / name):
+                ours, fetched = (read_regular(one, archive.segment_size)[:count] for one in files)
+            if ours != fetched:
+                raise _other_bytes(name)
     new = [one for one in names if one not in archive.present(live=False)]
     if new and not wal_writer.continues(archive, folder / new[0]):
         raise _does_not_continue(new[0])
@@ -244,11 +243,7 @@ def collect(archive: WalArchive, known: Known) -> None:
             wal_writer.add(archive, archive.live / name)
             known.added.add(name)
             _drop_short(archive, name)
-    partial = [
-        name
-        for name in sizes
-        if name.endswith(PARTIAL) and wal.is_segment(name.removesuffix(PARTIAL), archive.segment_size)
-    ]
+    partial = [name for name in sizes if wal.is_partial(name, archive.segment_size)]
     known.timeline = max(map(wal.timeline_of, (*finished, *partial)), default=known.timeline)
     for name in partial:
         if wal.timeline_of(name) < known.timeline:
@@ -270,7 +265,7 @@ def clear(archive: WalArchive) -> None:
     """Add all segments of the live folder to the archive, the .partial one too, and empty it."""
     collect(archive, Known())
     for name in sizes_in(archive.live):
-        if name.endswith(PARTIAL) and wal.is_segment(name.removesuffix(PARTIAL), archive.segment_size):
+        if wal.is_partial(name, archive.segment_size):
             _end_timeline(archive, archive.live / name)
         elif wal.is_segment(name, archive.segment_size):
             remove(archive.live / name)

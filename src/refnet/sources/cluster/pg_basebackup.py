@@ -12,14 +12,12 @@ import fcntl
 import io
 import math
 import re
-import signal
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
@@ -27,7 +25,7 @@ from refnet.catalog.artifact import Progress
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plain
 from refnet.core.member_names import ArchiveError, parent
-from refnet.core.processes import end_with_parent
+from refnet.core.processes import child
 from refnet.postgres.session import Target
 from refnet.sources.cluster import backup_manifest
 from refnet.sources.cluster.wal_index import sizes_in
@@ -71,36 +69,34 @@ class BaseBackup:
     @contextlib.contextmanager
     def streamed(self) -> Iterator[Stream]:
         """Its output, as it comes; RefnetError if it fails, with the reason that it gives, or hangs."""
-        with self._started("-", stdout=subprocess.PIPE, bufsize=_BUFFER) as (child, errors):
-            assert child.stdout is not None  # noqa: S101  # for the type checker
+        with self._started("-", stdout=subprocess.PIPE, bufsize=_BUFFER) as (process, errors):
+            assert process.stdout is not None  # noqa: S101  # for the type checker
             with contextlib.suppress(OSError):  # an unprivileged user may have too many large pipes
-                fcntl.fcntl(child.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
-            try:
-                with _Watched(child, child.stdout) as watched:
-                    if not watched.peek() and child.wait():
-                        raise self._failed(errors, was_silent=watched.was_silent)
-                    yield watched
-                    if child.wait():
-                        raise self._failed(errors, was_silent=watched.was_silent)
-            except ArchiveError as error:
-                if not watched.peek() and child.wait():
-                    raise self._failed(errors, was_silent=watched.was_silent) from None
-                raise _no_tar(error) from None
+                fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
+            with _Watched(process, process.stdout) as watched:
+                try:
+                    if watched.peek() or not process.wait():
+                        yield watched
+                except ArchiveError as error:
+                    if watched.peek() or not process.wait():
+                        raise _no_tar(error) from None
+                if process.wait():
+                    raise self._failed(errors, was_silent=watched.was_silent)
 
     @contextlib.contextmanager
     def staged(self, folder: Path, progress: Progress) -> Iterator[Stream]:
         """The tar that its files make, which it first writes to the new `folder`; RefnetError as `streamed`."""
-        with self._started(str(folder), stdout=subprocess.DEVNULL) as (child, errors):
+        with self._started(str(folder), stdout=subprocess.DEVNULL) as (process, errors):
             size, since = 0, time.monotonic()
-            while child.poll() is None:
+            while process.poll() is None:
                 if (now := sum(sizes_in(folder).values())) != size:
                     size, since = now, time.monotonic()
                     progress("base backup", size, None)
                 elif time.monotonic() > since + _SILENT:
                     raise self._failed(errors, was_silent=True)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(_LOOK)
-            if child.returncode:
+                    process.wait(_LOOK)
+            if process.returncode:
                 raise self._failed(errors, was_silent=False)
         try:
             yield io.BufferedReader(Pieces(_joined(folder)), _PIPE)
@@ -110,20 +106,12 @@ class BaseBackup:
     @contextlib.contextmanager
     def _started(self, place: str, **streams: Any) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
         """Run it until the end of the block; yield it, and what it says."""
+        command, environment = [*self.command, f"--pgdata={place}"], self.target.environment()
         with (
             tempfile.TemporaryFile() as errors,
-            subprocess.Popen(
-                [*self.command, f"--pgdata={place}"],
-                env=self.target.environment(),
-                stderr=errors,
-                preexec_fn=partial(end_with_parent, signal.SIGTERM),  # noqa: PLW1509  # one call of prctl
-                **streams,
-            ) as child,
+            child(command, errors, env=environment, **streams) as process,
         ):
-            try:
-                yield child, errors
-            finally:
-                child.kill()
+            yield process, errors
 
     def _failed(self, errors: IO[bytes], *, was_silent: bool) -> RefnetError:
         errors.seek(0)

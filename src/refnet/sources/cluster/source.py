@@ -31,7 +31,6 @@ from refnet.sources.cluster import live_folder, wal_server
 from refnet.sources.cluster.base_artifact import BaseArtifact
 from refnet.sources.cluster.base_wal import KeepWal, Overlap, fetched, kept, outlived_wal
 from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
-from refnet.sources.contents import ArtifactDifference
 from refnet.sources.database.source import OnServer
 from refnet.sources.restoring import RestoreRequest, RestoreWork
 from refnet.store.local import LocalStore
@@ -52,6 +51,7 @@ class ClusterBases(OnServer):
     called: ClassVar[str] = "the files of a cluster"
     options: ClassVar[str] = "clusters"
     more_options: ClassVar[tuple[str, ...]] = ("full",)
+    compared_by: ClassVar[str] = "Compare its databases: `refnet diff` with the source of one."
 
     def what(self) -> str:
         return f"the server at {Target.from_url(self.own.url).address}" if self.own.url else ""
@@ -161,10 +161,10 @@ class ClusterBases(OnServer):
 
         check_request(request)
 
-    def restoring(self, context: Context, chosen: OpenArtifact, request: RestoreRequest) -> RestoreWork:
+    def restoring(self, context: Context, chosen: OpenArtifact, request: RestoreRequest) -> RestoreWork:  # noqa: ARG002
         from refnet.sources.cluster.cluster_restore import ClusterRestore
 
-        return ClusterRestore(context, self.name, chosen, request)
+        return ClusterRestore(self.name, chosen, request)
 
     def undoing(self, context: Context, request: RestoreRequest) -> RestoreWork:  # noqa: ARG002
         raise RefnetError(
@@ -226,22 +226,3 @@ class ClusterBases(OnServer):
             f"`refnet restore {self.name} --into DIR` makes a data folder that starts.",
             Exit.USAGE,
         )
-
-    def differences(
-        self,
-        context: Context,  # noqa: ARG002
-        before: OpenArtifact,
-        after: OpenArtifact,  # noqa: ARG002
-    ) -> ArtifactDifference:
-        raise _not_compared(before)
-
-    def live_differences(self, context: Context, before: OpenArtifact) -> ArtifactDifference:  # noqa: ARG002
-        raise _not_compared(before)
-
-
-def _not_compared(artifact: OpenArtifact) -> RefnetError:
-    return RefnetError(
-        f"{artifact.name} is a base backup, which is not compared as rows or files",
-        "Compare its databases: `refnet diff` with the source of one.",
-        Exit.USAGE,
-    )

@@ -64,6 +64,9 @@ _PAGE = 8 << 10
 _TIMELINE = re.compile(r"[0-9A-F]{8}", re.ASCII)
 #: Ends the name of a .partial segment that is set aside until its bytes have come again.
 BEFORE = ".before"
+_NOT_PASSED = (
+    "A recovery cannot pass it; the next increment (`refnet backup`) makes later moments reachable again."
+)
 #: The name of the history of a timeline.
 HISTORY = re.compile(r"([0-9A-F]{8})\.history", re.ASCII)
 
@@ -255,7 +258,7 @@ class WalArchive:
             return
         raise RefnetError(
             f"the WAL segment {segment} is missing in {self.folder}",
-            "A recovery cannot pass it; the next increment (`refnet backup`) makes later moments reachable again.",
+            _NOT_PASSED,
             Exit.DAMAGED,
         )
 
@@ -290,7 +293,7 @@ class WalArchive:
         if not is_whole or digest.hexdigest() != sha256:
             raise RefnetError(
                 f"{path} is damaged: it differs from the index",
-                "A recovery cannot pass it; the next increment (`refnet backup`) makes later moments reachable again.",
+                _NOT_PASSED,
                 Exit.DAMAGED,
             )
 

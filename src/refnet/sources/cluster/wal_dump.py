@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from refnet.catalog.wal import parse_lsn, start_of, timeline_of
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.processes import child
 
 #: Time limit of one segment, in seconds.
 _SECONDS = 300.0
@@ -137,10 +138,8 @@ def _lines(
     """Yield lines of pg_waldump, cut to 4 KiB. `stopped` gets its message where it failed; None: that is an error."""
     command = [str(program), *options, f"--path={folder}", segment]
     with TemporaryFile() as messages:
-        environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages, env=environment
-        ) as process:
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+        with child(command, messages, env={**os.environ, "LC_ALL": "C", "TZ": "UTC"}, **streams) as process:
             timer = threading.Timer(_SECONDS, process.kill)
             timer.daemon = True
             timer.start()
@@ -150,7 +149,6 @@ def _lines(
                 process.wait()
             finally:
                 timer.cancel()
-                process.kill()
         messages.seek(0)
         said = messages.read(_MESSAGES).decode(errors="replace").strip()
     if process.returncode == 0 or (process.returncode == 1 and _NO_RECORD in said):

@@ -45,7 +45,8 @@ class WalReading:
         """
         known = self.archive.last_reading()
         number = known.next_share
-        chosen = [one for one in self._every if not share or self._number(one) % SHARES == number]
+        size = self.archive.segment_size
+        chosen = [one for one in self._every if not share or one.start // size % SHARES == number]
         wrong = self._compare(chosen)
         damaged = [name for name, found in wrong.items() if found.outcome is Outcome.FAILED]
         times = [self.now] * SHARES
@@ -53,15 +54,15 @@ class WalReading:
             times = [*known.shares[:number], self.now, *known.shares[number + 1 :]]
         read = [one.file for one in chosen if one.file in damaged or one.file not in wrong]
         wal_writer.keep_reading(self.archive, read, damaged, times)
-        says = [self._said(chosen, wrong, f" (share {number + 1} of {SHARES})" if share else "")]
-        holes = () if share and not damaged else self._holes()
-        base, unhealed = reachable(
-            self.bases, self.needed.system_identifier, holes, self.archive.segment_size
-        )
+        says = [*self._said(chosen, wrong, f" (share {number + 1} of {SHARES})" if share else "")]
+        # On the way to the timeline that was received last.
+        way = (self.needed.begin.start_lsn, self.archive.timeline)
+        holes = () if share and not damaged else self.archive.gaps(*way)
+        base, unhealed = reachable(self.bases, self.needed.system_identifier, holes, size)
         says += self._lost(holes, base if not unhealed else None)
         failed = damaged or unhealed
         outcome = Outcome.FAILED if failed else Outcome.UNVERIFIED if wrong else Outcome.PASSED
-        return Finding("WAL", outcome, "; ".join(filter(None, says)))
+        return Finding("WAL", outcome, "; ".join(says))
 
     @cached_property
     def _every(self) -> list[Segment]:
@@ -69,9 +70,6 @@ class WalReading:
         first = wal.start_of(begin, self.archive.segment_size)
         there = (one for each in self.archive.timelines() for one in self.archive.segments(each))
         return [one for one in there if one.start >= first or one.name in keep]
-
-    def _number(self, segment: Segment) -> int:
-        return segment.start // self.archive.segment_size
 
     def _compare(self, chosen: Sequence[Segment]) -> Mapping[str, Finding]:
         """What is wrong, by name in the index: it differs, or cannot be read. One that is pruned meanwhile is not wrong."""
@@ -93,28 +91,18 @@ class WalReading:
                     found[one.file] = wrong
         return found
 
-    def _said(self, chosen: Sequence[Segment], wrong: Mapping[str, Finding], part: str) -> str:
+    def _said(self, chosen: Sequence[Segment], wrong: Mapping[str, Finding], part: str) -> Iterator[str]:
         """What was read, and what came of it."""
-        if wrong:
-            differ = [name for name, one in wrong.items() if one.outcome is Outcome.FAILED]
-            unread = [f"{name}: {one.reason}" for name, one in wrong.items() if name not in differ]
-            of = f"of {plural(len(chosen), 'segment')}{part}"
-            says = [f"damaged, {len(differ):,} {of}: {some(differ, _NAMED)}"] if differ else []
-            return "; ".join(
-                (*says, *([f"not read, {len(unread):,} {of}: {some(unread, _NAMED)}"] if unread else ()))
-            )
-        whole = self.archive.last_reading().whole_since
-        if not chosen:
-            return ""
-        if part:
-            since = f"; each was read since {local(whole)}" if whole else ""
-            return f"{len(chosen):,} of {plural(len(self._every), 'segment')} read{part}, all match{since}"
-        ranges = groupby(chosen, lambda one: wal.timeline_of(one.name))
-        return f"{'; '.join(_range(number, [*those]) for number, those in ranges)}, all match"
-
-    def _holes(self) -> tuple[Gap, ...]:
-        """What is missing or damaged on the way to the timeline that was received last."""
-        return self.archive.gaps(self.needed.begin.start_lsn, self.archive.timeline)
+        for outcome, what in ((Outcome.FAILED, "damaged"), (Outcome.UNVERIFIED, "not read")):
+            if names := [name for name, one in wrong.items() if one.outcome is outcome]:
+                yield f"{what}, {len(names):,} of {plural(len(chosen), 'segment')}{part}: {some(names, _NAMED)}"
+        if part and chosen and not wrong:
+            yield f"{len(chosen):,} of {plural(len(self._every), 'segment')} read{part}, all match"
+            if whole := self.archive.last_reading().whole_since:
+                yield f"each was read since {local(whole)}"
+        elif chosen and not wrong:
+            ranges = groupby(chosen, lambda one: wal.timeline_of(one.name))
+            yield f"{'; '.join(_range(number, [*those]) for number, those in ranges)}, all match"
 
     def _lost(self, holes: Sequence[Gap], base: Entry | None) -> Iterator[str]:
         """Which moments cannot be restored. `base`: the first base backup after all `holes`."""

@@ -20,7 +20,7 @@ from refnet.core.formatting import noted, plain, plural, some
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.sources.base import Permits
-from refnet.sources.contents import Artifact, ArtifactDifference
+from refnet.sources.contents import Artifact
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import admin_session, locked_on_server
 from refnet.sources.database.source import OnServer
@@ -43,6 +43,9 @@ class Roles(OnServer):
 
     called: ClassVar[str] = "the roles of a cluster"
     more_options: ClassVar[tuple[str, ...]] = ("role_powers",)
+    compared_by: ClassVar[str] = (
+        "`refnet restore {source} --plan` shows what differs on the server; `zcat` prints an artifact."
+    )
 
     def whose(self) -> Whose | None:
         return wiring.identities(self.settings).or_handed_over(self.name).whose
@@ -93,23 +96,6 @@ class Roles(OnServer):
 
     def without(self, chosen: OpenArtifact, what: str, advice: str) -> RefnetError:  # noqa: ARG002
         return super().without(chosen, what, "It has roles: `zcat` prints them.")
-
-    def differences(
-        self,
-        context: Context,  # noqa: ARG002
-        before: OpenArtifact,
-        after: OpenArtifact,  # noqa: ARG002
-    ) -> ArtifactDifference:
-        raise _not_compared(before, "`zcat` prints each of them.")
-
-    def live_differences(self, context: Context, before: OpenArtifact) -> ArtifactDifference:  # noqa: ARG002
-        raise _not_compared(before, f"`refnet restore {before.source} --plan` shows what differs.")
-
-
-def _not_compared(artifact: OpenArtifact, advice: str) -> RefnetError:
-    return RefnetError(
-        f"{artifact.name} has roles, which are not compared as rows or files", advice, Exit.USAGE
-    )
 
 
 @dataclass(frozen=True)
