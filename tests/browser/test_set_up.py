@@ -85,7 +85,7 @@ def test_a_folder_inside_of_a_source_is_added_and_one_outside_is_not(
         assert page.get_by_label("schedule").input_value() == "daily 05:30"
         page.get_by_label("path").fill(str(inside))
         page.get_by_role("button", name="Show the difference").click()
-        assert "database would not be backed up any more" in page.get_by_role("alert").inner_text()
+        assert "database would no longer be backed up" in page.get_by_role("alert").inner_text()
         file.write_text('database_url = "own"\n' + before)
         page.get_by_role("button", name="Show the difference").click()
         assert "has changed since this form was made" in page.get_by_role("alert").inner_text()
