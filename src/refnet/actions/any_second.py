@@ -22,6 +22,7 @@ from refnet.actions.moment_plan import Moment
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import utc
+from refnet.catalog.recovery_target import AfterTheEndError, parse_moment
 from refnet.catalog.source_name import BASES, SourceName
 from refnet.catalog.wal import lsn_text
 from refnet.context import Context
@@ -34,7 +35,6 @@ from refnet.postgres.tempdirs import private_folder
 from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.sources.cluster.recovery_facts import Recovery, decided
-from refnet.sources.cluster.recovery_target import AfterTheEndError, parse_moment
 from refnet.sources.cluster.scratch_recovery import Recovered, recovered, with_settings
 from refnet.sources.cluster.stream_status import streamed
 from refnet.sources.database.dump.parallel_dump import DatabaseMaker

@@ -15,6 +15,7 @@ from refnet.actions.any_second import maker_as_of
 from refnet.actions.backup import Options, make
 from refnet.catalog.cluster_base import facts_of
 from refnet.catalog.manifest import Entry
+from refnet.catalog.recovery_target import AfterTheEndError, shown
 from refnet.catalog.source_name import Kind, SourceName, member_name
 from refnet.context import Context
 from refnet.core.errors import RefnetError
@@ -25,7 +26,6 @@ from refnet.servers import database_name
 from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.sources.cluster.recovery_facts import Recovery, decided
-from refnet.sources.cluster.recovery_target import AfterTheEndError, shown
 from refnet.sources.cluster.scratch_recovery import Recovered, recovered
 from refnet.sources.cluster.stream_status import streamed
 from refnet.sources.cluster.wal_archive import WalArchive

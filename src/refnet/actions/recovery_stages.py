@@ -14,6 +14,7 @@ from refnet.actions.recovery_services import check_health, start_services
 from refnet.actions.recovery_settings import Setup
 from refnet.catalog.artifact import Finding
 from refnet.catalog.manifest import Entry, Outcome, utc
+from refnet.catalog.recovery_target import shown
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock
@@ -22,7 +23,6 @@ from refnet.core.formatting import compared
 from refnet.recovery.plan import JournalFile, RecoveryPlan, Stage, restored_in
 from refnet.sources import hooks, source_of
 from refnet.sources.base import Permits
-from refnet.sources.cluster.recovery_target import shown
 
 _UNKNOWN = "the settings do not name it"
 _WITHOUT = "Without services: REFNET_RECOVER_SERVICES=none."

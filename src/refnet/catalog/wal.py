@@ -142,6 +142,15 @@ class Segment(NamedTuple):
         return self.name + (PARTIAL if self.partial else "")
 
 
+class CommitRecord(NamedTuple):
+    """The record of a commit."""
+
+    lsn: int
+    #: The transaction.
+    xid: int
+    time: datetime
+
+
 class Fork(NamedTuple):
     """Where a timeline ends and the next one in a history begins."""
 

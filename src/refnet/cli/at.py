@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from refnet.actions.any_second import DatabaseAsOf, database_as_of
+from refnet.catalog.recovery_target import shown
 from refnet.catalog.source_name import SourceName
 from refnet.cli import options, render
 from refnet.cli.command import spread
@@ -19,7 +20,6 @@ from refnet.cli.output import say
 from refnet.cli.query import run_psql
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain, plural, size
-from refnet.sources.cluster.recovery_target import shown
 from refnet.sources.database.query.copies import ScratchCopy
 from refnet.sources.restore_options import AsOf
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Self
 
+from refnet.catalog.recovery_target import parse_moment
 from refnet.catalog.wal_status import StreamStatus
 from refnet.core.errors import Exit, RefnetError
-from refnet.sources.cluster.recovery_target import parse_moment
 
 #: The most days of a window at which its offset is looked at: clocks change far less often than every tenth of one.
 _LOOKS = 400

@@ -19,12 +19,12 @@ from typing import Any, BinaryIO
 import pytest
 from tests.clusters import Live, live
 
+from refnet.catalog.recovery_target import Wanted, at_end_of, decide
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.proof_run import ProofOptions
 from refnet.sources.cluster import scratch_recovery, wal_writer
 from refnet.sources.cluster.recovery_facts import Recovery, archived
-from refnet.sources.cluster.recovery_target import Wanted, at_end_of, decide
 from refnet.sources.cluster.scratch_recovery import Recovered, recovered
 from refnet.sources.cluster.wal_archive import WalArchive
 

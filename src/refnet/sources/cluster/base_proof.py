@@ -17,6 +17,7 @@ import psycopg
 from refnet.catalog.artifact import Finding, OpenArtifact, stopped_by
 from refnet.catalog.cluster_base import chain, facts_of
 from refnet.catalog.manifest import Entry, Level, Outcome
+from refnet.catalog.recovery_target import Archived, Candidate, RecoveryPlan, at_end_of
 from refnet.catalog.store import AnyStore
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural
@@ -24,7 +25,6 @@ from refnet.proof_run import STRUCTURE, ProofOptions, ProofRun, structure
 from refnet.sources.cluster.combined import same_as_combined
 from refnet.sources.cluster.cross_proof import compared, cross_plan
 from refnet.sources.cluster.recovery_facts import Recovery, archived, candidates, piece
-from refnet.sources.cluster.recovery_target import Archived, Candidate, RecoveryPlan, at_end_of
 from refnet.sources.cluster.scratch_recovery import Recovered, recovered
 from refnet.sources.cluster.wal_archive import WalArchive
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact

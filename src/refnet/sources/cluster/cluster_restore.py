@@ -15,6 +15,7 @@ from typing import Any
 
 from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.manifest import utc
+from refnet.catalog.recovery_target import shown
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.wal import lsn_text
 from refnet.context import Context
@@ -34,7 +35,6 @@ from refnet.sources.cluster.data_files import flush
 from refnet.sources.cluster.data_folder import FROM_BACKUP, TABLESPACE_MAP
 from refnet.sources.cluster.pg_basebackup import TABLESPACES
 from refnet.sources.cluster.recovery_facts import Recovery, decided
-from refnet.sources.cluster.recovery_target import shown
 from refnet.sources.cluster.scratch_recovery import (
     Reached,
     check_major,

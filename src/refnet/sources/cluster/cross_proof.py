@@ -17,9 +17,7 @@ from typing import Self
 
 from refnet.catalog import wal
 from refnet.catalog.artifact import Finding
-from refnet.core.errors import Exit, RefnetError
-from refnet.proof_run import ProofOptions
-from refnet.sources.cluster.recovery_target import (
+from refnet.catalog.recovery_target import (
     Archived,
     Candidate,
     RecoveryPlan,
@@ -27,8 +25,10 @@ from refnet.sources.cluster.recovery_target import (
     decide,
     timeline_of,
 )
+from refnet.catalog.wal import CommitRecord
+from refnet.core.errors import Exit, RefnetError
+from refnet.proof_run import ProofOptions
 from refnet.sources.cluster.scratch_recovery import Recovered
-from refnet.sources.cluster.wal_dump import CommitRecord
 from refnet.sources.database.artifact.index import Index
 from refnet.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.sources.database.proof.compare import sequences

@@ -15,15 +15,7 @@ from refnet.catalog.artifact import OpenArtifact
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.cluster_base import chain, facts_of, whole_chain
 from refnet.catalog.manifest import Entry
-from refnet.catalog.source_name import SourceName
-from refnet.catalog.wal import parse_lsn, segment_of, start_of, timeline_of
-from refnet.context import Context
-from refnet.core.clock import Clock
-from refnet.core.errors import Exit, RefnetError
-from refnet.core.formatting import plural, size
-from refnet.sources.cluster.base_index import members_of
-from refnet.sources.cluster.data_folder import Piece
-from refnet.sources.cluster.recovery_target import (
+from refnet.catalog.recovery_target import (
     Archived,
     Candidate,
     Commits,
@@ -34,8 +26,16 @@ from refnet.sources.cluster.recovery_target import (
     decide,
     parse_moment,
 )
+from refnet.catalog.source_name import SourceName
+from refnet.catalog.wal import CommitRecord, parse_lsn, segment_of, start_of, timeline_of
+from refnet.context import Context
+from refnet.core.clock import Clock
+from refnet.core.errors import Exit, RefnetError
+from refnet.core.formatting import plural, size
+from refnet.sources.cluster.base_index import members_of
+from refnet.sources.cluster.data_folder import Piece
 from refnet.sources.cluster.wal_archive import WalArchive
-from refnet.sources.cluster.wal_dump import CommitRecord, commit_records
+from refnet.sources.cluster.wal_dump import commit_records
 from refnet.sources.restore_options import AsOf
 
 #: Segments whose commits are remembered while one recovery is decided.

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from refnet.catalog.artifact import Progress
+from refnet.catalog.recovery_target import shown
 from refnet.catalog.wal import is_segment, parse_lsn
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import NEW_FILE, OPEN_FILE, explained, opened, write_all
@@ -35,7 +36,6 @@ from refnet.sources.cluster import wal_dump
 from refnet.sources.cluster.data_folder import unpack
 from refnet.sources.cluster.pg_basebackup import TABLESPACES
 from refnet.sources.cluster.recovery_facts import Recovery, commits_in, timelines_in
-from refnet.sources.cluster.recovery_target import shown
 from refnet.sources.cluster.wal_index import sizes_in
 from refnet.sources.database.proof.guarded_schema import create_reader
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
-from refnet.catalog.wal import parse_lsn, start_of, timeline_of
+from refnet.catalog.wal import CommitRecord, parse_lsn, start_of, timeline_of
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.processes import child
 
@@ -42,15 +42,6 @@ class Commits(NamedTuple):
 
     first: datetime | None
     last: datetime | None
-
-
-class CommitRecord(NamedTuple):
-    """The record of a commit."""
-
-    lsn: int
-    #: The transaction.
-    xid: int
-    time: datetime
 
 
 class End(NamedTuple):

@@ -9,13 +9,13 @@ from typing import cast
 from unittest.mock import MagicMock
 
 import pytest
-from tests.unit.sources.cluster.test_recovery_target import BASES, ONE, at
+from tests.unit.catalog.test_recovery_target import BASES, ONE, at
 
 from refnet.catalog.artifact import Finding
 from refnet.catalog.manifest import Outcome
+from refnet.catalog.wal import CommitRecord
 from refnet.core.errors import Exit, RefnetError
 from refnet.sources.cluster.cross_proof import Snapshot, compared, cross_plan
-from refnet.sources.cluster.wal_dump import CommitRecord
 from refnet.sources.database.artifact.index import Index
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)

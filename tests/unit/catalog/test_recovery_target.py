@@ -9,9 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from refnet.catalog.cluster_base import BaseFacts, BaseKind
-from refnet.catalog.wal import Fork, Segment, segment_of, start_of
-from refnet.core.errors import Exit, RefnetError
-from refnet.sources.cluster.recovery_target import (
+from refnet.catalog.recovery_target import (
     Archived,
     Candidate,
     RecoveryPlan,
@@ -22,7 +20,8 @@ from refnet.sources.cluster.recovery_target import (
     parse_moment,
     shown,
 )
-from refnet.sources.cluster.wal_dump import CommitRecord
+from refnet.catalog.wal import CommitRecord, Fork, Segment, segment_of, start_of
+from refnet.core.errors import Exit, RefnetError
 
 SIZE = 1 << 20
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)

@@ -15,9 +15,8 @@ from itertools import islice
 from refnet.catalog import wal
 from refnet.catalog.catalog import parse_time
 from refnet.catalog.cluster_base import BaseFacts
-from refnet.catalog.wal import Fork, Segment, lsn_text
+from refnet.catalog.wal import CommitRecord, Fork, Segment, lsn_text
 from refnet.core.errors import Exit, RefnetError
-from refnet.sources.cluster.wal_dump import CommitRecord
 
 #: The longest record of WAL (XLogRecordMaxSize), in bytes.
 _LONGEST_RECORD = 1020 << 20
