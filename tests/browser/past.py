@@ -116,7 +116,9 @@ class Past:
 def damage(artifact: Path) -> None:
     """Add a check that found `artifact` damaged."""
     lines = artifact.with_name(artifact.name + EVIDENCE_SUFFIX)
+    manifest = json.loads(artifact.with_name(artifact.name + MANIFEST_SUFFIX).read_text())
     found = {
+        "artifact": manifest["sha256"],
         "at": utc(datetime.now(UTC)),
         "level": "intact",
         "outcome": "failed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +25,10 @@ def vault(tmp_path: Path) -> Path:
 
 def found_damaged(artifact: Path) -> None:
     """Write down that a proof of `artifact` failed."""
-    line = Evidence(datetime.now(UTC), Level.PROVEN, Outcome.FAILED, 1.0, reasons=(WHY,)).to_json()
+    sha256 = hashlib.sha256(artifact.read_bytes()).hexdigest()
+    line = Evidence(
+        datetime.now(UTC), Level.PROVEN, Outcome.FAILED, 1.0, reasons=(WHY,), artifact=sha256
+    ).to_json()
     with artifact.with_name(artifact.name + EVIDENCE_SUFFIX).open("a") as evidence:
         evidence.write(line)
 
