@@ -26,13 +26,13 @@ from refnet.catalog.cluster_base import BaseFacts, BaseKind
 from refnet.catalog.manifest import Manifest
 from refnet.catalog.recovery_target import Candidate
 from refnet.catalog.source_name import Kind, SourceName
-from refnet.catalog.wal import lsn_text, parse_lsn
+from refnet.catalog.wal import ServerFacts, lsn_text, parse_lsn
 from refnet.core.processes import until
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.sources.cluster import wal_writer
 from refnet.sources.cluster.data_folder import Piece
-from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
+from refnet.sources.cluster.wal_archive import WalArchive
 
 #: Of a server whose WAL is streamed; the segments of a throwaway server have 4 MiB.
 SETTINGS = {

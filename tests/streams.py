@@ -12,10 +12,10 @@ from tests import wal_segments
 from refnet.catalog.artifact import Made
 from refnet.catalog.manifest import Entry, Evidence, Level, Outcome
 from refnet.catalog.source_name import Kind, SourceName
-from refnet.catalog.wal import lsn_text, segment_of
+from refnet.catalog.wal import KnownServer, lsn_text, segment_of
 from refnet.catalog.wal_stream import StreamReport, StreamState
 from refnet.core import locks
-from refnet.sources.cluster.wal_archive import REPORT, KnownServer
+from refnet.sources.cluster.wal_archive import REPORT
 from refnet.store.backup_folder import LOCK_NAME
 from refnet.store.local import LocalStore
 from refnet.store.source_records import ClusterRecord, SeenDatabases

@@ -6,10 +6,11 @@ import struct
 from pathlib import Path
 
 from refnet.catalog import wal
+from refnet.catalog.wal import ServerFacts
 from refnet.core.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.sources.cluster import wal_writer
-from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
+from refnet.sources.cluster.wal_archive import WalArchive
 
 #: The smallest segment.
 SIZE = 1 << 20

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents
 
-from refnet.catalog.wal import SHARES, IndexLine, LastReading, parse_lsn, read_history
+from refnet.catalog.wal import SHARES, IndexLine, LastReading, ServerFacts, parse_lsn, read_history
 from refnet.catalog.wal_record import RecordName, SentSegment, Tail, WalRecord
 from refnet.catalog.wal_stream import StreamReport
-from refnet.sources.cluster.wal_archive import ServerFacts
 
 LINE = '{"segment": "000000010000000000000005", "sha256": "%s", "size": 7, "first_commit": null}' % ("0" * 64)
 REPORT = (

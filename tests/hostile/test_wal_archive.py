@@ -13,11 +13,11 @@ import pytest
 from isal import isal_zlib
 from tests.wal_segments import SERVER, SIZE, archive, no_programs, put, segment
 
-from refnet.catalog.wal import Gap, IndexLine
+from refnet.catalog.wal import Gap, IndexLine, ServerFacts
 from refnet.catalog.wal_stream import StreamReport, StreamState
 from refnet.core.errors import Exit, RefnetError
 from refnet.sources.cluster import wal_writer
-from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
+from refnet.sources.cluster.wal_archive import WalArchive
 
 NAMES = [f"0000000100000000000000{number:02X}" for number in range(5, 9)]
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 from refnet.core import checked
 from refnet.core.records import Layout, Most, Named, Record
@@ -22,6 +22,9 @@ SIZES = frozenset(1 << bits for bits in range(20, 31))
 LAST, LAST_TIMELINE = (1 << 64) - 1, (1 << 32) - 1
 #: The largest history of a timeline that is read, in bytes, and the most forks in it.
 LONGEST_HISTORY, _MOST_FORKS = 64 << 10, 500
+#: The largest record of a server that is read, in bytes.
+LONGEST_FACTS = 4 << 10
+_SYSTEM = checked.text(20, like="[0-9]{1,20}")
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})", re.ASCII)
 _NAME = re.compile(r"[0-9A-F]{24}", re.ASCII)
 #: Ends the name of the segment in which a timeline ended: its rest was never written.
@@ -77,6 +80,35 @@ def is_segment(name: str, size: int = 0) -> bool:
 def is_partial(name: str, size: int) -> bool:
     """Whether `name` is that of a segment of so many bytes without its end."""
     return name.endswith(PARTIAL) and is_segment(name.removesuffix(PARTIAL), size)
+
+
+@dataclass(frozen=True)
+class KnownServer(Record):
+    """The record in REFNET_HOME of the server that a cluster of the settings had last."""
+
+    LAYOUT = Layout("the record of a server", longest=LONGEST_FACTS, more=True, format=1, reads="format 1")
+
+    system_identifier: Annotated[str, _SYSTEM]
+
+
+@dataclass(frozen=True)
+class ServerFacts(Record):
+    """What an archive knows of its server."""
+
+    LAYOUT = Layout("the facts of a server", longest=LONGEST_FACTS, more=True, format=1, reads="format 1")
+
+    system_identifier: Annotated[str, _SYSTEM]
+    #: Bytes of a segment of WAL.
+    segment_bytes: Annotated[int, checked.integer(1 << 20, 1 << 30)]
+    #: The major version.
+    major: Annotated[int, checked.integer(9, 999)]
+
+    @classmethod
+    def from_values(cls, values: Any) -> Self:
+        found = super().from_values(values)
+        if found.segment_bytes not in SIZES:
+            raise ValueError("not the size of a segment")
+        return found
 
 
 _FILE = checked.text(24 + len(PARTIAL), like=r"[0-9A-F]{24}(?:\.partial)?")

@@ -22,6 +22,7 @@ from refnet.catalog.artifact import OpenArtifact, Proof
 from refnet.catalog.cluster_base import facts_of
 from refnet.catalog.manifest import Entry, Level, Manifest, Outcome
 from refnet.catalog.source_name import Kind, SourceName
+from refnet.catalog.wal import ServerFacts
 from refnet.core.errors import RefnetError
 from refnet.core.processes import until
 from refnet.postgres.binaries import Binaries
@@ -32,7 +33,7 @@ from refnet.sources.cluster.backup_manifest import BackupManifest
 from refnet.sources.cluster.base_artifact import BaseArtifact
 from refnet.sources.cluster.base_maker import BaseMaker
 from refnet.sources.cluster.base_wal import KeepWal, fetched, kept, segments_of
-from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
+from refnet.sources.cluster.wal_archive import WalArchive
 
 NAME = SourceName("main-cluster", Kind.CLUSTER)
 #: A server that can be backed up with increments.

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from tests.wal_server import WalServer, wal_server
 
+from refnet.catalog.wal import ServerFacts
 from refnet.postgres.binaries import Binaries
 from refnet.sources.cluster import wal_writer
 from refnet.sources.cluster.recovery_facts import archived
-from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
+from refnet.sources.cluster.wal_archive import WalArchive
 
 _MANY = """
 CREATE PROCEDURE many() LANGUAGE plpgsql AS $$

@@ -12,9 +12,10 @@ from tests.clusters import Live, commands, live
 from tests.integration.web.test_restore import Browser
 from tests.serving import serving
 
+from refnet.catalog.wal import KnownServer
 from refnet.catalog.wal_stream import StreamReport, StreamState
 from refnet.postgres.binaries import Binaries
-from refnet.sources.cluster.wal_archive import REPORT, KnownServer
+from refnet.sources.cluster.wal_archive import REPORT
 from refnet.store.source_records import ClusterRecord, SeenDatabases
 
 

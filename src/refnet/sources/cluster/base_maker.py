@@ -18,7 +18,7 @@ from refnet.catalog.artifact import MOST_LIST_BYTES, Made, OpenArtifact, Progres
 from refnet.catalog.cluster_base import INCREMENTS, BaseFacts, BaseKind, NextBase, facts_of, next_base
 from refnet.catalog.manifest import Entry
 from refnet.catalog.source_name import SourceName
-from refnet.catalog.wal import lsn_text
+from refnet.catalog.wal import ServerFacts, lsn_text
 from refnet.core.errors import RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.core.member_names import ArchiveError
@@ -31,7 +31,6 @@ from refnet.sources.cluster.backup_manifest import BackupManifest
 from refnet.sources.cluster.base_artifact import BaseArtifact
 from refnet.sources.cluster.base_wal import KeepWal
 from refnet.sources.cluster.pg_basebackup import BaseBackup, NoIncrementError, Stream
-from refnet.sources.cluster.wal_archive import ServerFacts
 from refnet.sources.folder.gzip_members import MEMBER_BYTES, MemberWriter
 from refnet.sources.folder.listing import FileKind
 from refnet.sources.folder.tar_archive import TarReader

@@ -23,7 +23,7 @@ from refnet.catalog.artifact import Progress
 from refnet.catalog.cluster_base import NeededWal
 from refnet.catalog.retention import Outlived
 from refnet.catalog.source_name import SourceName
-from refnet.catalog.wal import PARTIAL, is_segment
+from refnet.catalog.wal import PARTIAL, ServerFacts, is_segment
 from refnet.core.errors import RefnetError
 from refnet.core.files import make_folder
 from refnet.core.formatting import plural
@@ -32,7 +32,7 @@ from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
 from refnet.sources.cluster import live_folder, wal_server, wal_writer
 from refnet.sources.cluster.backup_manifest import BackupManifest
-from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
+from refnet.sources.cluster.wal_archive import WalArchive
 from refnet.sources.cluster.wal_index import sizes_in
 from refnet.sources.database import server_errors
 

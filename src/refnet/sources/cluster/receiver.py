@@ -21,6 +21,7 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from refnet import wiring
+from refnet.catalog.wal import KnownServer
 from refnet.catalog.wal_stream import Course, StreamReport, StreamState
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
@@ -30,7 +31,7 @@ from refnet.local_postgres import binaries_for
 from refnet.postgres.session import Target
 from refnet.settings import Settings
 from refnet.sources.cluster import live_folder, wal_server, wal_writer
-from refnet.sources.cluster.wal_archive import REPORT, KnownServer, WalArchive, known_file
+from refnet.sources.cluster.wal_archive import REPORT, WalArchive, known_file
 from refnet.sources.cluster.wal_server import Identified, Position, Session, WalSettings
 from refnet.store.backup_folder import locked
 

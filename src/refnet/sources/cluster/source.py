@@ -21,7 +21,7 @@ from refnet.catalog.identity import Whose
 from refnet.catalog.manifest import Entry
 from refnet.catalog.retention import Outlived
 from refnet.catalog.store import AnyStore, Leftover
-from refnet.catalog.wal import segment_of
+from refnet.catalog.wal import ServerFacts, segment_of
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.session import Target
@@ -30,7 +30,7 @@ from refnet.sources.check_result import CheckLine
 from refnet.sources.cluster import live_folder, wal_server
 from refnet.sources.cluster.base_artifact import BaseArtifact
 from refnet.sources.cluster.base_wal import KeepWal, Overlap, fetched, kept, outlived_wal
-from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
+from refnet.sources.cluster.wal_archive import WalArchive
 from refnet.sources.database.source import OnServer
 from refnet.sources.restoring import RestoreRequest, RestoreWork
 from refnet.store.local import LocalStore

@@ -25,18 +25,26 @@ from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Self
+from typing import Self
 
 from isal import isal_zlib
 
 from refnet.catalog import wal
-from refnet.catalog.wal import PARTIAL, Fork, Gap, IndexLine, LastReading, Segment
+from refnet.catalog.wal import (
+    LONGEST_FACTS,
+    PARTIAL,
+    Fork,
+    Gap,
+    IndexLine,
+    KnownServer,
+    LastReading,
+    Segment,
+    ServerFacts,
+)
 from refnet.catalog.wal_stream import LONGEST, StreamReport
-from refnet.core import checked
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import NEW_FILE, OPEN_FILE, explained, opened, read_regular, write_all
 from refnet.core.locks import is_locked
-from refnet.core.records import Layout, Record
 from refnet.local_postgres import binaries_for
 from refnet.postgres import binaries
 from refnet.postgres.binaries import Binaries
@@ -58,39 +66,14 @@ CLUSTER = "cluster"
 #: The most segments between two positions: 64 TiB of WAL at 16 MiB.
 MOST_SEGMENTS = 1 << 22
 FACTS, REPORT, READING = "cluster.json", "receiver.json", "reading.json"
-_LONGEST_FACTS = 4 << 10
 #: A page of WAL, in bytes, unless the server was built otherwise: one that was written is not all zeros.
 _PAGE = 8 << 10
 _TIMELINE = re.compile(r"[0-9A-F]{8}", re.ASCII)
 #: Ends the name of a .partial segment that is set aside until its bytes have come again.
 BEFORE = ".before"
-_NOT_PASSED = (
-    "A recovery cannot pass it; the next increment (`refnet backup`) makes later moments reachable again."
-)
+_NOT_PASSED = "A recovery cannot pass it; the next increment (`refnet backup`) makes later moments reachable."
 #: The name of the history of a timeline.
 HISTORY = re.compile(r"([0-9A-F]{8})\.history", re.ASCII)
-
-
-@dataclass(frozen=True)
-class KnownServer(Record):
-    """The record in REFNET_HOME of the server that a cluster of the settings had last."""
-
-    LAYOUT = Layout("the record of a server", longest=_LONGEST_FACTS, more=True, format=1, reads="format 1")
-
-    system_identifier: Annotated[str, checked.text(20, like="[0-9]{1,20}")]
-
-
-@dataclass(frozen=True)
-class ServerFacts(Record):
-    """What an archive knows of its server."""
-
-    LAYOUT = Layout("the facts of a server", longest=_LONGEST_FACTS, more=True, format=1, reads="format 1")
-
-    system_identifier: Annotated[str, checked.text(20, like="[0-9]{1,20}")]
-    #: Bytes of a segment of WAL.
-    segment_bytes: Annotated[int, checked.integer(1 << 20, 1 << 30)]
-    #: The major version.
-    major: Annotated[int, checked.integer(9, 999)]
 
 
 @dataclass(frozen=True)
@@ -113,7 +96,7 @@ class WalArchive:
     def known(cls, settings: Settings, cluster: str) -> Self | None:
         """The archive that the receiver of `cluster` wrote last; None: none did on this machine."""
         try:
-            found = KnownServer.from_json(read_regular(known_file(settings, cluster), _LONGEST_FACTS))
+            found = KnownServer.from_json(read_regular(known_file(settings, cluster), LONGEST_FACTS))
         except (OSError, ValueError):
             return None
         return cls.of(settings, found.system_identifier)
@@ -131,14 +114,11 @@ class WalArchive:
         """RefnetError if the archive does not exist, or its facts are malformed."""
         path = self.folder / FACTS
         with explained(path):
-            text = read_regular(path, _LONGEST_FACTS)
+            text = read_regular(path, LONGEST_FACTS)
         try:
-            found = ServerFacts.from_json(text)
-            if found.segment_bytes not in wal.SIZES:
-                raise ValueError("not the size of a segment")  # noqa: TRY301  # one message for all
+            return ServerFacts.from_json(text)
         except ValueError as error:
             raise RefnetError(f"{path}: {error}", "Check which program wrote it.", Exit.DAMAGED) from None
-        return found
 
     @property
     def segment_size(self) -> int:
@@ -330,9 +310,8 @@ class WalArchive:
 
     def report(self) -> StreamReport | None:
         """What the receiver reported last; None: nothing, or it cannot be read."""
-        path = self.folder / REPORT
         try:
-            return StreamReport.from_json(read_regular(path, LONGEST))
+            return StreamReport.from_json(read_regular(self.folder / REPORT, LONGEST))
         except (OSError, ValueError):
             return None
 
@@ -356,7 +335,7 @@ class WalArchive:
         name = wal.segment_of(max(lsn - 1, 0), timeline, size)
         path = self.in_live().get(name)
         if path is None or path.name == name:
-            return path is not None or name in {one.name for one in self.segments(timeline)}
+            return path is not None or name in self.present()
         page = (lsn - 1) % size // _PAGE * _PAGE
         try:
             with explained(path), opened(path, OPEN_FILE) as file:
@@ -377,14 +356,13 @@ class WalArchive:
         The last record may begin in the segment before: a new .partial can be empty.
         """
         program, size, present = self.waldump(), self.server.segment_bytes, self.present()
-        last = max((one for one in present if wal.timeline_of(one) == timeline), default=None)
-        while program and last:
+        last = max((one for one in present if wal.timeline_of(one) == timeline), default="")
+        while program and last in present:
             with self._plain(last) as folder:
                 if found := wal_dump.end_of(program, folder, last):
                     return found
             before = wal.start_of(last, size) - 1
-            last = wal.segment_of(before, timeline, size) if before > 0 else None
-            last = last if last in present else None
+            last = wal.segment_of(before, timeline, size) if before > 0 else ""
         return None
 
     def last_moment(self, gap: str) -> datetime | None:

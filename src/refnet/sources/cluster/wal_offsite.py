@@ -15,7 +15,7 @@ from refnet.catalog import wal
 from refnet.catalog.artifact import Progress, silent
 from refnet.catalog.cluster_base import BaseFacts, NeededWal
 from refnet.catalog.source_name import bases_name
-from refnet.catalog.wal import PARTIAL
+from refnet.catalog.wal import PARTIAL, ServerFacts
 from refnet.catalog.wal_record import SentSegment, SentWal
 from refnet.core import formatting
 from refnet.core.clock import utc_now
@@ -23,7 +23,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, open_file, replace_file
 from refnet.settings import Settings
 from refnet.sources.cluster import wal_writer
-from refnet.sources.cluster.wal_archive import ServerFacts, WalArchive
+from refnet.sources.cluster.wal_archive import WalArchive
 from refnet.store import wal_copies
 from refnet.store.backup_folder import locked
 from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored

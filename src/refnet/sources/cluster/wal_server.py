@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from refnet.catalog.wal import SIZES, Fork, parse_lsn, read_history
+from refnet.catalog.wal import Fork, ServerFacts, parse_lsn, read_history
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import sql_name
 from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import CONNECT_SECONDS, Target, server_version
-from refnet.sources.cluster.wal_archive import ServerFacts
 
 Session = psycopg.Connection[tuple[Any, ...]]
 #: The settings of sessions that ask.
@@ -106,8 +105,6 @@ def settings_of(connection: Session, target: Target) -> WalSettings:
         identifier, size, level, keep, summarize, synchronous, may = row
         said = {"system_identifier": identifier, "segment_bytes": size, "major": server_version(connection)}
         facts = ServerFacts.from_values({"format": 1, **said})
-        if size not in SIZES:
-            raise ValueError("an impossible size of segments")  # noqa: TRY301  # one message for all
     except ValueError as error:
         raise _no_sense(target, error) from None
     return WalSettings(facts, str(level), keep, summarize, str(synchronous or ""), bool(may))

@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 from isal import isal_zlib
 
 from refnet.catalog import wal
-from refnet.catalog.wal import MOST_DAMAGED, PARTIAL, IndexLine, LastReading, Segment
+from refnet.catalog.wal import MOST_DAMAGED, PARTIAL, IndexLine, LastReading, Segment, ServerFacts
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.core.locks import locked
 from refnet.sources.cluster import wal_dump
-from refnet.sources.cluster.wal_archive import FACTS, HISTORY, READING, ServerFacts, WalArchive
+from refnet.sources.cluster.wal_archive import FACTS, HISTORY, READING, WalArchive
 from refnet.sources.cluster.wal_dump import Commits
 from refnet.sources.cluster.wal_index import INDEX, sizes_in
 from refnet.store.disk import HiddenFile, append_lines, remove

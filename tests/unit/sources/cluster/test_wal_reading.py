@@ -14,7 +14,8 @@ from refnet.catalog.cluster_base import BaseFacts, BaseKind, NeededWal
 from refnet.catalog.manifest import Entry, Manifest, Outcome
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.catalog.wal import SHARES, Gap, lsn_text, segment_of
-from refnet.sources.cluster.wal_archive import READING, WalArchive
+from refnet.catalog.wal_stream import StreamReport, StreamState
+from refnet.sources.cluster.wal_archive import READING, REPORT, WalArchive
 from refnet.sources.cluster.wal_reading import WalReading
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
@@ -158,6 +159,16 @@ def test_a_segment_that_cannot_be_read_is_not_said_to_be_damaged(tmp_path: Path)
     assert found.outcome is Outcome.UNVERIFIED
     assert NAMES[7] in found.reason
     assert not made.gaps(5 * SIZE, 1)
+
+
+def test_what_the_receiver_promised_does_not_count_if_its_last_segment_is_damaged(tmp_path: Path) -> None:
+    made = archive(tmp_path, *NAMES)
+    report = StreamReport(StreamState.STREAMING, NOW, 7, 1, 26 * SIZE, 26 * SIZE, NOW)
+    (made.folder / REPORT).write_text(report.to_json())
+    assert made.covered_until() == NOW
+    flip(made, NAMES[-1])
+    read(made)
+    assert made.covered_until() is None
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"format": 9}', b'{"format": 1, "damaged": ["../x"]}'])
