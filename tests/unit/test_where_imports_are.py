@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 #: What else a function may import, by its module.
 ALLOWED = {
-    # The command line, until it knows the command: `refnet --help` loads nothing else.
-    "refnet.__main__": ("refnet.cli.main",),
+    # What is loaded once Ctrl-C is handled. The command line, until it knows the command: `refnet --help` loads nothing else.
+    "refnet.__main__": ("refnet.cli.main", "refnet.cli.streams"),
     "refnet.cli.main": ("refnet.cli.in_stack", "refnet.cli.context", "refnet.settings", "refnet.telemetry.logging"),
     "refnet.cli.command": ("refnet.sources",),
     # The kinds of stores, as `sources.kind_of` for those of sources; and the ciphers, where a key is used.
