@@ -86,11 +86,12 @@ def send(settings: Settings, cluster: str, store: str, now: Callable[[], datetim
 
 def new_in(archive: WalArchive) -> New:
     """What `archive` has now."""
-    report, timelines = archive.report(), archive.timelines()
+    report, timelines, damaged = archive.report(), archive.timelines(), {*archive.last_reading().damaged}
     segments = [
         NewSegment(one.file, archive.folder_of(each) / f"{one.file}.gz", one.sha256)
         for each in timelines
         for one in archive.segments(each)
+        if one.file not in damaged
     ]
     names = (f"{each:08X}.history" for each in timelines if each > 1)
     histories = {name: archive.history_file(name)[1].decode("ascii", "replace") for name in names}

@@ -16,6 +16,7 @@ from refnet.catalog.source_name import Kind, SourceName
 from refnet.catalog.wal import SHARES, Gap, lsn_text, segment_of
 from refnet.catalog.wal_stream import StreamReport, StreamState
 from refnet.sources.cluster.wal_archive import READING, REPORT, WalArchive
+from refnet.sources.cluster.wal_offsite import new_in
 from refnet.sources.cluster.wal_reading import WalReading
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
@@ -147,6 +148,13 @@ def test_adding_the_segment_again_replaces_the_damaged_file(tmp_path: Path) -> N
     put(made, NAMES[7])
     assert not made.gaps(5 * SIZE, 1)
     assert read(made).outcome is Outcome.PASSED
+
+
+def test_a_segment_that_is_known_to_be_damaged_is_not_sent_to_a_store(tmp_path: Path) -> None:
+    made = archive(tmp_path, *NAMES)
+    flip(made, NAMES[7])
+    read(made)
+    assert [one.name for one in new_in(made).segments] == [one for one in NAMES if one != NAMES[7]]
 
 
 def test_a_segment_that_cannot_be_read_is_not_said_to_be_damaged(tmp_path: Path) -> None:
