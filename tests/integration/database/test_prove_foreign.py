@@ -135,4 +135,4 @@ def test_the_archive_of_a_folder_by_another_name_is_not_called_damaged(
     (path := tmp_path / "renamed.bin").write_bytes(packed.getvalue())
     ran = refnet("verify", path)
     assert (ran.code, "DAMAGED" in ran.out) == (3, False), ran.out
-    assert "is a gzipped tar archive: that of a folder is known by its name" in ran.out
+    assert "is a gzipped tar archive; one of a folder needs a name such as" in ran.out
