@@ -22,6 +22,7 @@ ALLOWED = {
     "refnet.wiring": ("refnet.store.remote", "refnet.store.sealed", "refnet.store.piece_cache", "refnet.local_postgres"),
     "refnet.store.encryption": ("cryptography", "pyrage"),
     "refnet.store.keys": ("cryptography",),
+    "refnet.store.cutting": ("cryptography",),
     # What only remote stores need, only clusters, databases, `config` or a service; and only a backup of several sources.
     "refnet.actions.marks": ("refnet.actions.store",),
     "refnet.actions.fetch": ("refnet.servers",),

@@ -205,7 +205,7 @@ def _note_down(context: Context, store: str, error: RefnetError) -> None:
 def _sender(context: Context, name: str) -> Sender:
     """Sender for the store `name`; RefnetError if it cannot send, or a disk is probably not mounted."""
     store = wiring.remote_store(context.settings, name)
-    sender = sender_to(store, context.settings, context.clock.now)
+    sender = replace(sender_to(store, context.settings, context.clock.now), samples=True)
     if context.settings.store(name).place.kind is StoreKind.FILE:
         store.require_mounted()
     return sender
@@ -295,7 +295,8 @@ def _sample(context: Context, store: RemoteStore, sent: SentCopy) -> None:
         why = f"{sent.not_extended}; run: refnet store check {store.name}"
         context.note(f"{store.name}: locks are not extended, so pieces were sent again: {why}")
     try:
-        found = sample_back(store, sent.others, context.clock.now, unlisted=sent.unlisted)
+        looked = sent.looked.result() if sent.looked else None
+        found = sample_back(store, sent.others, context.clock.now, looked, sent.unlisted)
     except RefnetError as error:
         context.note(f"older copies in {store.name} could not be read back: {error.message}")
         return

@@ -77,6 +77,10 @@ class _Damage:
     piece: Piece | None = None
 
 
+#: What `look_back` found, by the object of each copy.
+Looked = Mapping[str, _Damage | None]
+
+
 def _compare(
     store: RemoteStore, copy: Copy, wanted: Sequence[Piece], passed: Callable[[Piece], None]
 ) -> _Damage | None:
@@ -123,21 +127,39 @@ def _not_since(since: datetime, pieces: Sequence[Piece], known: Mapping[str, dat
     return [one for one in pieces if known.get(one.name, datetime.min.replace(tzinfo=UTC)) < moment]
 
 
+def look_back(store: RemoteStore, copies: Sequence[Copy], most: int = 4) -> Looked:
+    """Read back manifest and a random piece of up to `most` of `copies`, one after the other: beside other work, which needs memory.
+
+    Nothing is recorded: see `sample_back`. BucketError if the store cannot be reached.
+    """
+    random, found = SystemRandom(), dict[str, _Damage | None]()
+    sound = [one for one in copies if not one.damaged and one.document.objects]
+    for copy in random.sample(sound, min(most, len(sound))):
+        try:
+            found[copy.object] = _compare(store, copy, [random.choice(copy.document.objects)], lambda _: None)
+        except RefnetError as error:
+            if error.code is not Exit.DAMAGED:
+                raise
+            found[copy.object] = _Damage(error.message)
+    return found
+
+
 def sample_back(
     store: RemoteStore,
     copies: Sequence[Copy],
     now: Callable[[], datetime],
-    most: int = 4,
+    looked: Looked | None = None,
     unlisted: Collection[str] = (),
 ) -> tuple[Copy, ...]:
-    """Read back manifest and a random piece of up to `most` of `copies`; return the damaged ones, as recorded.
+    """Record what was wrong in a sample of `copies`; return the damaged ones, as recorded.
 
     Detects a loss in the store before the copy is needed. BucketError if the store cannot be reached.
 
     Args:
+        looked: what `look_back` found; None: it looks now.
         unlisted: names of pieces that the store does not list with their size; of each copy with some, one is read.
     """
-    random, found, tried, lost = SystemRandom(), list[Copy](), set[str](), set[str]()
+    found, tried, lost = list[Copy](), set[str](), set[str]()
     sound = [one for one in copies if not one.damaged and one.document.objects]
     for copy in sound if unlisted else ():
         doubtful = [one for one in copy.document.objects if one.name in unlisted]
@@ -148,13 +170,9 @@ def sample_back(
             lost.add(doubtful[0].name)  # that damages each copy that names it
             found.append(_recorded(store, copy, now(), 0.0, damage))
     sound = [one for one in sound if not lost & {piece.name for piece in one.document.objects}]
-    damages = dict[str, _Damage | None]()
-
-    def look(copy: Copy) -> None:
-        damages[copy.object] = _compare(store, copy, [random.choice(copy.document.objects)], lambda _: None)
-
-    for copy, why in compared(random.sample(sound, min(most, len(sound))), look):
-        if damage := _Damage(why) if why else damages[copy.object]:
+    damages = look_back(store, sound) if looked is None else looked
+    for copy in sound:
+        if damage := damages.get(copy.object):
             found.append(_recorded(store, copy, now(), 0.0, damage))
     return tuple(found)
 

@@ -14,12 +14,13 @@ from collections.abc import Callable, Generator
 from concurrent.futures import wait
 from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO
-
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING, BinaryIO
 
 from refnet.catalog.remote import PIECE_BYTES
 from refnet.store.buckets.bucket import in_background
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 #: The header of each member that RefNet writes: no name, no time.
 _MEMBER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
@@ -67,6 +68,8 @@ class Cutting:
 
     @cached_property
     def _of_blocks(self) -> tuple[AESGCM, bytes]:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
         gmac, key = (hmac.digest(self.key, use, "sha256") for use in (b"gmac of blocks", b"hashes of blocks"))
         return AESGCM(gmac), key
 

@@ -8,6 +8,7 @@ its own manifest while it is read, before anything is published.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,8 +30,9 @@ from refnet.catalog.remote_state import copy_of, newest, ranges
 from refnet.core.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.store import leases, settings_copies
-from refnet.store.buckets.bucket import BucketError, BucketFailure, Locks, Stored
+from refnet.store.buckets.bucket import BucketError, BucketFailure, Locks, Stored, in_background
 from refnet.store.buckets.opening import locks_of
+from refnet.store.copy_checks import Looked, look_back
 from refnet.store.encryption import Recipient
 from refnet.store.keys import MachineKeys
 from refnet.store.known_blocks import KnownBlocks, PieceCuts
@@ -59,6 +61,8 @@ class SentCopy:
     not_extended: str = ""
     #: The settings files that were listed, by name of their object.
     settings: frozenset[str] = frozenset()
+    #: What was found in a sample of `others`, if the sender takes one.
+    looked: Future[Looked] | None = None
 
     @property
     def shared(self) -> int:
@@ -108,6 +112,8 @@ class Sender:
     encrypter: Encrypter
     now: Callable[[], datetime]
     sharing: Sharing = Sharing()
+    #: Read back a sample of the older copies, while one is sent.
+    samples: bool = False
 
     def send(self, artifact: OpenArtifact, entry: Entry, progress: Progress) -> SentCopy:
         """Send `artifact` and publish it, unless its copy is there already.
@@ -154,6 +160,7 @@ class Sender:
                 leases.end_lease(bucket, key, journal.id)
                 journal = journal.renewed()
             leases.lease(bucket, key, journal.id)
+            looked = in_background(look_back, self.store, contents.copies) if self.samples else None
             with self._ending_lease(journal):
                 shared = self._shared(contents.copies, journal, recipients)
                 content, refusal = self._same(entry.manifest, contents.copies, shared.usable), ""
@@ -168,7 +175,7 @@ class Sender:
                 document = self._document(entry, journal, content, recipients, manifests)
                 signed = self._complete(journal, document)
             copy = Copy(signed.document.manifest, signed=signed)
-            return SentCopy(copy, True, contents.copies, shared.unlisted, refusal, shared.settings)
+            return SentCopy(copy, True, contents.copies, shared.unlisted, refusal, shared.settings, looked)
 
     @contextmanager
     def _ending_lease(self, journal: SendingJournal) -> Iterator[None]:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from tests.shared_pieces import (
 
 from refnet.catalog.artifact import silent
 from refnet.catalog.manifest import Evidence, Level, Outcome
+from refnet.catalog.object_names import PIECES
 from refnet.catalog.remote import Piece
 from refnet.catalog.remote_state import READ_BACK_WITHIN
 from refnet.store import copy_checks
@@ -34,6 +36,8 @@ from refnet.store.copy_checks import due, fetch_back, read_oldest_back, sample_b
 from refnet.store.cutting import Cutting
 from refnet.store.remote_pieces import damaged
 from refnet.store.remote_records import RemoteRecords
+from refnet.store.sending import Sender
+from refnet.store.sending_pieces import Encrypter
 
 pytestmark = pytest.mark.usefixtures("fine_cuts")
 
@@ -268,7 +272,7 @@ def test_a_run_notices_pieces_that_the_store_does_not_list_with_their_size(
 
     sent = machine.sent(artifact(10, DATA))
     assert sent.unlisted == {name}
-    [damaged] = sample_back(machine.store(), sent.others, machine.now, most=0, unlisted=sent.unlisted)
+    [damaged] = sample_back(machine.store(), sent.others, machine.now, {}, unlisted=sent.unlisted)
 
     assert name in damaged.evidence[-1].reasons[0]
     states = {one.id: one.state for one in machine.store().entries()}
@@ -285,7 +289,7 @@ def test_a_run_reads_no_piece_that_is_listed_but_for_a_sample(
     reads = _Reads(machine, monkeypatch)
     sent = machine.sent(artifact(2, DATA))
     assert sent.unlisted == frozenset()
-    assert sample_back(machine.store(), sent.others, machine.now, most=0, unlisted=sent.unlisted) == ()
+    assert sample_back(machine.store(), sent.others, machine.now, {}, unlisted=sent.unlisted) == ()
     assert reads.taken() == []
 
 
@@ -300,6 +304,41 @@ def test_a_sample_that_is_refused_as_damaged_is_recorded_with_its_reason(
     monkeypatch.setattr(memory(machine), "get", refused)
     [found] = sample_back(machine.store(), [copy], machine.now)
     assert "refused" in found.evidence[-1].reasons[0]
+
+
+def test_a_sample_of_older_copies_is_read_while_another_one_is_sent(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = [machine.send(artifact(number, DATA)) for number in (1, 2)]
+    for piece in copies[0].document.pieces:
+        damage(machine, piece.name, flipped)
+    bucket, looking = memory(machine), Event()
+    get, put = bucket.get, bucket.put
+
+    def getting(name: str, *rest: Any, **more: Any) -> bytes:
+        looking.set()
+        return get(name, *rest, **more)
+
+    def putting(name: str, data: bytes) -> str:
+        assert PIECES not in name or looking.wait(60)
+        return put(name, data)
+
+    machine.store().contents()  # so that no manifest has to be fetched
+    monkeypatch.setattr(bucket, "get", getting)
+    monkeypatch.setattr(bucket, "put", putting)
+    sender = Sender(
+        machine.store(), Encrypter((machine.recovery.recipient,), machine.keys), machine.now, samples=True
+    )
+    new = artifact(3, DATA[::-1])
+    assert new.entry
+    sent = sender.send(new, new.entry, silent)
+
+    assert sent.looked
+    looked = sent.looked.result()
+    assert {*looked} == {one.object for one in copies}
+    damaged = sample_back(machine.store(), sent.others, machine.now, looked)
+    assert {one.object for one in damaged} == {*looked}
+    assert [one.state for one in machine.store().entries()] == ["sent", "damaged", "damaged"]
 
 
 def test_an_empty_artifact_is_copied_sampled_and_read(machine: Machine) -> None:
