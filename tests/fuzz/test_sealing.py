@@ -15,6 +15,7 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, documents, texts
 
 from refnet.store import encryption, keys
+from refnet.store.age import DecryptionError
 from refnet.store.keys import Event, KeyEvent
 
 KEY = encryption.PrivateKey.parsed(
@@ -31,7 +32,7 @@ _PASSPHRASE = b"age-encryption.org/v1\n-> scrypt rF0/NwblUHHTpgQgRpe5CQ 30\ngUjE
 @fuzzed
 @given(st.one_of(damaged(SEALED), damaged(_PASSPHRASE + SEALED[22:])))
 def test_an_encrypted_object_is_decrypted_as_it_was_or_refused(data: bytes) -> None:
-    found = outcome(lambda: encryption.decrypt(data, [KEY], 1 << 20), encryption.DecryptionError)
+    found = outcome(lambda: encryption.decrypt(data, [KEY], 1 << 20), DecryptionError)
     assert found is None or found == b"a manifest" * 20
 
 

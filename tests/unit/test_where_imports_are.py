@@ -21,6 +21,7 @@ ALLOWED = {
     # The kinds of stores, as `sources.kind_of` for those of sources; and the ciphers, where a key is used.
     "refnet.wiring": ("refnet.store.remote", "refnet.store.sealed", "refnet.store.piece_cache", "refnet.local_postgres"),
     "refnet.store.encryption": ("cryptography", "pyrage"),
+    "refnet.store.age": ("cryptography",),
     "refnet.store.keys": ("cryptography",),
     "refnet.store.cutting": ("cryptography",),
     # What only remote stores need, only clusters, databases, `config` or a service; and only a backup of several sources.

@@ -21,7 +21,8 @@ from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import NEW_FILE, explain, explained, write_all
 from refnet.settings import Settings
 from refnet.sources.check_result import CheckLine, error_line, ok, warning
-from refnet.store.encryption import DecryptionError, PrivateKey, Signer, WrongKeyError
+from refnet.store.age import DecryptionError, WrongKeyError
+from refnet.store.encryption import PrivateKey, Signer
 from refnet.store.keys import Event, KeyEvent, MachineKeys, Opener, history_file, stale_pages
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_pieces import decrypt, fetch

@@ -19,10 +19,8 @@ _GROUPS = (
     ("", "memory.max", "memory.current", "inactive_file"),
     ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-#: mallopt's numbers and values: all threads use one heap (M_ARENA_MAX), in which most pieces lie (M_MMAP_THRESHOLD); so
-#: many free bytes at its end stay (M_TRIM_THRESHOLD). Memory that the kernel clears again for each piece takes as long
-#: as half of its encryption, and a tenth of the time in which a base backup is unpacked.
-_MALLOC = {-8: 1, -3: 8 << 20, -1: 16 << 20}
+#: mallopt's numbers: how many heaps, from which size on memory is not of a heap, and how much stays free at its end.
+_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1
 
 
 def available(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
@@ -56,11 +54,9 @@ def _cache(group: Path, name: str) -> int:
 
 def with_room(size: int) -> io.BytesIO:
     """A file in memory with room for `size` bytes: it need not grow. After the last write, `truncate` ends it."""
-    found = io.BytesIO()
-    found.seek(size)
-    found.write(b"\0")
-    found.seek(0)
-    return found
+    return io.BytesIO(
+        bytes(size)
+    )  # which is its own: nothing is copied, and pages are zeros when they are used
 
 
 @contextmanager
@@ -76,8 +72,12 @@ def without_collections() -> Iterator[None]:
 
 
 @cache
-def share_one_heap() -> None:
-    """Let all threads of glibc use one heap, so that the memory of a piece serves the next one, in whatever thread."""
+def share_one_heap(largest: int = 8 << 20) -> None:
+    """Let all threads of glibc use one heap, so that memory of up to `largest` bytes serves again, in whatever thread.
+
+    Memory that the kernel clears for each piece takes longer than its encryption, and a tenth of the time in which a base
+    backup is unpacked.
+    """
     with suppress(AttributeError, OSError):  # another C library
-        for parameter, value in _MALLOC.items():
+        for parameter, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, largest), (_TRIM_THRESHOLD, 2 * largest)):
             ctypes.CDLL(None).mallopt(parameter, value)

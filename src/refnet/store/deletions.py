@@ -21,8 +21,9 @@ from refnet.catalog.remote_state import Head, Ranges, ranges
 from refnet.core import checked
 from refnet.core.records import Layout, Record
 from refnet.store import encryption
+from refnet.store.age import DecryptionError
 from refnet.store.buckets.bucket import Bucket, BucketError, Stored
-from refnet.store.encryption import DecryptionError, Recipient
+from refnet.store.encryption import Recipient
 from refnet.store.keys import MachineKeys
 from refnet.store.remote_manifests import Trust
 

@@ -1,7 +1,7 @@
 """Encryption and signatures of copies, in formats that other programs read. Errors never repeat a key.
 
-- Encryption in the format of age (age-encryption.org/v1), to X25519 keys; pyrage does the work. It does not authenticate the
-  sender: that is what the signatures are for.
+- Encryption in the format of age (age-encryption.org/v1), to X25519 keys; see `age.py`. pyrage makes and reads keys. age does not
+  authenticate the sender: that is what the signatures are for.
 - Signatures in OpenSSH's format (SSHSIG) with Ed25519 keys: `ssh-keygen -Y verify` accepts them.
 """
 
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from refnet.core.memory import with_room
+from refnet.store import age
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,13 +29,6 @@ _OTHERS = (
     ("AGE-PLUGIN-", "a key of a plugin"),
     ("SSH-", "an SSH key"),
 )
-#: The largest header that is read, in bytes: one recipient takes about 100. The time to read it grows with its square.
-_HEADER = 8 << 10
-#: The start of a header's last line.
-_LAST_LINE = b"\n--- "
-#: age adds 16 bytes to each 64 KiB, and 16 at the start.
-_CHUNK = 64 << 10
-_TAG = 16
 #: Of a signature.
 _MAGIC = b"SSHSIG"
 _VERSION = (1).to_bytes(4, "big")
@@ -48,14 +40,6 @@ _END = "-----END SSH SIGNATURE-----"
 _WIDTH = 70
 #: The longest armored signature that is read; an Ed25519 one takes about 300 characters.
 SIGNATURE_LONGEST = 2048
-
-
-class DecryptionError(ValueError):
-    """Data that cannot be decrypted, because it is damaged or not of this format."""
-
-
-class WrongKeyError(DecryptionError):
-    """Data that is encrypted to other keys."""
 
 
 @dataclass(frozen=True)
@@ -104,19 +88,10 @@ class PrivateKey:
 
 
 def encrypt(data: bytes, recipients: Sequence[Recipient]) -> bytes:
-    """Encrypt `data` to `recipients`, one or more, as one age file.
-
-    Needs twice the memory of `data` and blocks all other threads: 16 MiB take 20 ms.
-    """
-    import pyrage
-
+    """Encrypt `data` to `recipients`, one or more, as one age file. Needs twice the memory of `data`."""
     if not recipients:
         raise ValueError("no recipient")
-    out = with_room(len(data) + _HEADER + _TAG * (2 + len(data) // _CHUNK))
-    into = [pyrage.x25519.Recipient.from_str(one.text) for one in recipients]
-    pyrage.encrypt_io(io.BytesIO(data), out, into)
-    out.truncate()
-    return out.getvalue()
+    return age.encrypt(data, [age.raw(one.text) for one in recipients])
 
 
 def decrypt(data: bytes, keys: Sequence[PrivateKey], most: int) -> bytes:
@@ -127,42 +102,7 @@ def decrypt(data: bytes, keys: Sequence[PrivateKey], most: int) -> bytes:
 
     WrongKeyError if it is encrypted to other keys; DecryptionError if it is damaged, or larger.
     """
-    import pyrage
-
-    if len(data) > most + _HEADER + _TAG * (2 + most // _CHUNK):
-        raise DecryptionError(f"larger than {most:,} bytes")
-    if not data.startswith(b"age-encryption.org/v1\n"):
-        raise DecryptionError("not a file of age")
-    if _LAST_LINE not in data[:_HEADER]:
-        raise DecryptionError("not a file of age, or one with too many recipients")
-    try:
-        out = with_room(min(len(data), most))
-        given = [pyrage.x25519.Identity.from_str(key.revealed()) for key in keys]
-        pyrage.decrypt_io(io.BytesIO(data), out, given)
-    except (pyrage.DecryptError, OSError) as error:  # the latter for a chunk
-        if "No matching keys" in str(error):
-            raise WrongKeyError("encrypted to other keys") from None
-        raise DecryptionError("damaged, or not a file of age") from None
-    out.truncate()
-    found = out.getvalue()
-    if len(found) > most:
-        raise DecryptionError(f"larger than {most:,} bytes")
-    return found
-
-
-def plain_size(data: bytes) -> int:
-    """Bytes that the age file `data` encrypts; DecryptionError if it is none."""
-    header = data[:_HEADER]
-    end = header.find(b"\n", header.find(_LAST_LINE) + len(_LAST_LINE)) + 1
-    body = len(data) - end - _TAG
-    if (
-        not header.startswith(b"age-encryption.org/v1\n")
-        or _LAST_LINE not in header
-        or not end
-        or body < _TAG
-    ):
-        raise DecryptionError("not a file of age")
-    return body - _TAG * -(-body // (_CHUNK + _TAG))
+    return age.decrypt(data, [age.raw(one.revealed()) for one in keys], most)
 
 
 class SignatureError(ValueError):

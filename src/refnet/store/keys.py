@@ -25,8 +25,9 @@ from refnet.core.formatting import some
 from refnet.core.records import Layout, Most, Rare, Record
 from refnet.settings import Settings
 from refnet.store import encryption
+from refnet.store.age import WrongKeyError
 from refnet.store.disk import append_lines
-from refnet.store.encryption import PrivateKey, Signer, WrongKeyError, fingerprint, sign
+from refnet.store.encryption import PrivateKey, Signer, fingerprint, sign
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -21,9 +21,9 @@ from refnet.catalog.remote import Copy, Piece
 from refnet.catalog.store import Unlisted
 from refnet.core import formatting
 from refnet.core.errors import Exit
+from refnet.store.age import DecryptionError, WrongKeyError
 from refnet.store.copy_checks import compared
 from refnet.store.cutting import Cutting
-from refnet.store.encryption import DecryptionError, WrongKeyError
 from refnet.store.known_blocks import PieceCuts
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_pieces import damaged, fetch

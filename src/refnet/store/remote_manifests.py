@@ -25,8 +25,8 @@ from refnet.catalog.store import Unlisted
 from refnet.core.files import make_folder, open_file, read_regular, write_all
 from refnet.core.formatting import size
 from refnet.store import encryption
+from refnet.store.age import DecryptionError, WrongKeyError
 from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, Stored, in_background
-from refnet.store.encryption import DecryptionError, WrongKeyError
 from refnet.store.keys import Opener
 
 #: Folders that are listed, and manifests that are fetched, at once; and the bytes of those if they are more than one.

@@ -30,8 +30,8 @@ from refnet.catalog.remote import MOST_ADDED, PIECE_BYTES, Copy, Piece, Range
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import make_folder
 from refnet.store import list_coding
+from refnet.store.age import DecryptionError, WrongKeyError
 from refnet.store.buckets.bucket import Bucket, BucketError, BucketFailure, in_background
-from refnet.store.encryption import DecryptionError, WrongKeyError
 from refnet.store.keys import Opener
 from refnet.store.piece_cache import PieceCache
 

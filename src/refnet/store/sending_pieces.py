@@ -29,9 +29,10 @@ from refnet.catalog.remote import (
 )
 from refnet.core.errors import Exit, RefnetError
 from refnet.store import encryption, list_coding
+from refnet.store.age import plain_size
 from refnet.store.buckets.bucket import in_background
 from refnet.store.cutting import Cutting, fits
-from refnet.store.encryption import Recipient, plain_size
+from refnet.store.encryption import Recipient
 from refnet.store.keys import MachineKeys
 from refnet.store.known_blocks import Place
 from refnet.store.remote import RemoteStore

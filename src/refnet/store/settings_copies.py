@@ -43,7 +43,7 @@ from refnet.core.files import (
 from refnet.core.records import Layout, Most, Rare, Record
 from refnet.settings.document import LARGEST
 from refnet.store import encryption
-from refnet.store.encryption import DecryptionError
+from refnet.store.age import DecryptionError
 from refnet.store.source_records import MOST_DATABASES, Continued
 
 if TYPE_CHECKING:  # those of the backup folder do without

@@ -27,8 +27,8 @@ from refnet.catalog.wal_record import (
 from refnet.core import formatting
 from refnet.core.errors import Exit, RefnetError
 from refnet.store import encryption
+from refnet.store.age import DecryptionError
 from refnet.store.buckets.bucket import BucketError, BucketFailure, Stored, Version, unversioned
-from refnet.store.encryption import DecryptionError
 from refnet.store.remote import RemoteStore
 
 #: What the signatures of records are for.

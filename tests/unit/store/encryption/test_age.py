@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import random
 import shutil
 import subprocess
 import time
 
+import pyrage
 import pytest
 
-from refnet.store.encryption import DecryptionError, PrivateKey, WrongKeyError, decrypt, encrypt
+from refnet.store.age import DecryptionError, WrongKeyError, plain_size
+from refnet.store.encryption import PrivateKey, decrypt, encrypt
 
 KEY = PrivateKey.parsed("AGE-SECRET-KEY-1XFEQXUQM39RKF7EQGHC3EE47ZFZ60X3UQLF035AYQJWVMH9QYUKSRMMSYS")
 OTHER = PrivateKey.new()
@@ -77,6 +80,80 @@ def test_a_file_with_thousands_of_recipients_is_refused_at_once():
 def test_as_many_recipients_as_the_settings_allow_are_read():
     sealed = encrypt(b"notes", [OTHER.recipient] * 21 + [KEY.recipient])
     assert decrypt(sealed, [KEY], MOST) == b"notes"
+
+
+def _identity(key: PrivateKey) -> pyrage.x25519.Identity:
+    return pyrage.x25519.Identity.from_str(key.revealed())
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 3 * 65_536, 200_000])
+def test_another_implementation_agrees_on_every_size(size):
+    data = random.Random(size).randbytes(size)
+    sealed = encrypt(data, [OTHER.recipient, KEY.recipient])
+    assert pyrage.decrypt(sealed, [_identity(KEY)]) == data
+    assert plain_size(sealed) == size
+    theirs = pyrage.encrypt(data, [_identity(OTHER).to_public(), _identity(KEY).to_public()])
+    assert decrypt(theirs, [KEY], size) == data
+    assert plain_size(theirs) == size
+
+
+def _chunks(sealed: bytes) -> tuple[bytes, list[bytes]]:
+    begin = sealed.index(b"\n", sealed.index(b"\n--- ") + 1) + 1 + 16
+    body = sealed[begin:]
+    return sealed[:begin], [body[at : at + 65_552] for at in range(0, len(body), 65_552)]
+
+
+@pytest.mark.parametrize(
+    "order", [(0, 2, 1), (1, 0, 2), (0, 1), (0,), (0, 2), (0, 1, 2, 2), (0, 0, 1, 2), ()]
+)
+def test_chunks_that_are_moved_repeated_or_missing_are_refused(order):
+    head, chunks = _chunks(encrypt(random.Random(1).randbytes(2 * 65_536 + 9), [KEY.recipient]))
+    assert decrypt(head + b"".join(chunks), [KEY], MOST)
+    with pytest.raises(DecryptionError):
+        decrypt(head + b"".join(chunks[one] for one in order), [KEY], MOST)
+
+
+def test_chunks_of_another_file_to_the_same_key_are_refused():
+    one, other = (_chunks(encrypt(bytes([n]) * 100, [KEY.recipient])) for n in (1, 2))
+    with pytest.raises(DecryptionError):
+        decrypt(one[0] + other[1][0], [KEY], MOST)
+
+
+def test_stanzas_that_are_not_known_are_passed_over():
+    """A program may write them on purpose; the MAC is of them too."""
+    head, rest = pyrage.encrypt(b"notes", [_identity(KEY).to_public()]).split(b"\n--- ", 1)
+    for more in (
+        b"-> other 1 2\n\n",
+        b"-> other\n" + b"A" * 64 + b"\n\n",
+        b"-> other\n" + b"A" * 64 + b"\nAA\n",
+    ):
+        with pytest.raises(DecryptionError, match="damaged"):
+            decrypt(head + b"\n" + more[:-1] + b"\n--- " + rest, [KEY], MOST)
+        with pytest.raises(WrongKeyError):
+            decrypt(b"age-encryption.org/v1\n" + more[:-1] + b"\n--- " + rest, [KEY], MOST)
+
+
+@pytest.mark.parametrize(
+    "stanza",
+    [
+        b"-> X25519\nA\n",
+        b"-> X25519 \n" + b"A" * 43 + b"\n",
+        b"-> X25519 " + b"A" * 43 + b"\n" + b"A" * 43 + b"\n",  # a share that gives each key the same secret
+        b"-> X25519 " + b"A" * 42 + b"B\n" + b"A" * 43 + b"\n",  # bits beside its bytes
+        b"-> X25519 " + b"A" * 43 + b"=\n" + b"A" * 43 + b"\n",
+        b"-> X25519 " + b"A" * 43 + b" B\n" + b"A" * 43 + b"\n",
+        b"-> X25519 " + b"A" * 43 + b"\n" + b"A" * 65 + b"\n",
+        b"-> X25519 " + b"A" * 43 + b"\n" + b"A" * 64 + b"\n",
+        b"-> X25519 " + b"A" * 43 + b"\n",
+        b"X25519 " + b"A" * 43 + b"\n" + b"A" * 43 + b"\n",
+        b"\n",
+        b"\r\n",
+    ],
+)
+def test_a_malformed_stanza_is_refused(stanza):
+    sealed = encrypt(b"notes", [KEY.recipient]).replace(b"v1\n", b"v1\n" + stanza, 1)
+    with pytest.raises(DecryptionError):
+        decrypt(sealed, [KEY], MOST)
 
 
 @pytest.mark.parametrize("change", [str.lower, lambda text: f" {text[:20]} {text[20:40]}\n\t{text[40:]}\n"])

@@ -10,7 +10,8 @@ import subprocess
 import pytest
 
 from refnet.core.errors import Exit, RefnetError
-from refnet.store.encryption import PrivateKey, Signer, WrongKeyError, encrypt, verify
+from refnet.store.age import WrongKeyError
+from refnet.store.encryption import PrivateKey, Signer, encrypt, verify
 from refnet.store.keys import KeyNeededError, MachineKeys, Opener, parse_keys, read_keys
 
 KEY = PrivateKey.new()
