@@ -59,7 +59,7 @@ def test_roles_that_the_dump_names_are_no_hindrance(
 ) -> None:
     with (
         role(busy_server, 'the "owner"', "NOLOGIN") as owner,
-        role(busy_server, "reader", "NOLOGIN") as reader,
+        role(busy_server, "visitor", "NOLOGIN") as reader,
         library.connect() as session,
     ):
         session.execute(sql.SQL("ALTER TABLE jobs OWNER TO {}").format(owner))
