@@ -67,7 +67,7 @@ def test_the_plan_creates_nothing_and_names_what_it_would(dropped: Dropped) -> N
     text.succeeds()
     assert ", which does not exist: create it:\n  500 rows, 1 key, 1 foreign key" in text.out
     assert "  its foreign key orders_customer_fkey refers to public.customers\n" in text.out
-    assert "is a superuser: code in the definitions" in text.out
+    assert "is a superuser, so code in the definitions" in text.out
     (table,) = dropped.refnet(*_RESTORE, "--plan", "--json").json["tables"]
     assert table["creates"]["objects"] == [{"kind": "key", "count": 1}, {"kind": "foreign key", "count": 1}]
     assert dropped.tables() == ["customers"]

@@ -133,10 +133,8 @@ def _staging(folder: Path, spaces: int, need: int) -> CheckLine:
 
 def _promise(server: WalSettings, slot: str) -> str:
     if slot in server.synchronous_standbys:
-        return (
-            f"commits wait for {slot} (synchronous_standby_names): without a running receiver, commits block"
-        )
+        return f"commits wait for {slot} (synchronous_standby_names), also while no receiver runs"
     return (
-        "asynchronous: a loss of the server loses the commits of the lag (`refnet wal status`);"
-        f" synchronous_standby_names = '{slot}' makes commits wait for this machine, so that a stopped receiver blocks them"
+        "asynchronous: losing the server loses the commits of the lag (`refnet wal status`); with"
+        f" synchronous_standby_names = '{slot}' commits wait for this machine, also while no receiver runs"
     )

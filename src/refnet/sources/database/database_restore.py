@@ -243,8 +243,8 @@ def described(plan: DatabasePlan) -> Iterator[str | Columns]:
         yield Columns([("table", "rows", "live", "written since"), *map(row, tables)], (1, 2, 3), 0)
     if user := plan.runs_as_superuser:
         yield (
-            f"note: {user} is a superuser: code in the dump (constraints, domains, functions in indexes) has superuser"
-            " rights while it loads. To avoid that, see docs/runbook.md, Restore without a superuser"
+            f"note: {user} is a superuser, so code in the dump (constraints, domains, functions in indexes) runs with its"
+            " rights: see docs/runbook.md, Restore without a superuser"
         )
     yield from noted(plan.notes, plan.problems)
 

@@ -53,8 +53,8 @@ class TablesRestore(RestoreWork):
             yield from _described(plan)
         if superuser := self.staged.superuser:
             yield (
-                f"note: {superuser} is a superuser: code in the definitions (constraints, functions in indexes) has superuser"
-                " rights while the tables are created. To avoid that, see docs/runbook.md, Restore without a superuser"
+                f"note: {superuser} is a superuser, so code in the definitions (constraints, functions in indexes) runs with its"
+                " rights: see docs/runbook.md, Restore without a superuser"
             )
         yield from noted(self.planned.notes, self.planned.problems)
         for line in self.restore.hooks:
