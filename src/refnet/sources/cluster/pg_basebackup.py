@@ -25,7 +25,7 @@ from refnet.catalog.artifact import Progress
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plain
 from refnet.core.member_names import ArchiveError, parent
-from refnet.core.processes import child
+from refnet.core.processes import buffered, child
 from refnet.postgres.session import Target
 from refnet.sources.cluster import backup_manifest
 from refnet.sources.cluster.wal_index import sizes_in
@@ -106,10 +106,10 @@ class BaseBackup:
     @contextlib.contextmanager
     def _started(self, place: str, **streams: Any) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
         """Run it until the end of the block; yield it, and what it says."""
-        command, environment = [*self.command, f"--pgdata={place}"], self.target.environment()
+        command = [*buffered(), *self.command, f"--pgdata={place}"]
         with (
             tempfile.TemporaryFile() as errors,
-            child(command, errors, env=environment, **streams) as process,
+            child(command, errors, env=self.target.environment(), **streams) as process,
         ):
             yield process, errors
 

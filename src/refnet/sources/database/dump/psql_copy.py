@@ -10,17 +10,16 @@ import fcntl
 import os
 import re
 import secrets
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Self
 
 import psycopg
 
 from refnet.core.errors import RefnetError
+from refnet.core.processes import buffered
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.preparing import not_in_force, not_kept, question, statements
 from refnet.postgres.session import Target
@@ -28,7 +27,6 @@ from refnet.sources.database import server_errors
 from refnet.sources.database.artifact.sqlgz import CHUNK
 
 _PIPE = 1 << 20
-_BUFFER = 256 << 10
 _ERROR = re.compile(r"^\S+:\s+(?P<state>[0-9A-Z]{5}): (?P<text>.*)$", re.MULTILINE)
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -54,16 +52,6 @@ class PsqlError(RefnetError):
         return cls(f"ERROR: {error.sqlstate}: {said}" if error.sqlstate else said)
 
 
-@cache
-def _buffered() -> tuple[str, ...]:
-    """Return a prefix that gives psql a larger output buffer than the C library's 4 KiB, if stdbuf is installed.
-
-    Measured: reading 1.3 GB takes a tenth less time, as the processes wake each other less often.
-    """
-    program = shutil.which("stdbuf")
-    return (program, f"-o{_BUFFER}") if program else ()
-
-
 @dataclass(frozen=True)
 class Access:
     """How the sessions that copy rows reach a database."""
@@ -83,7 +71,7 @@ class PsqlCopy:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the child
         self._psql = subprocess.Popen(
             [
-                *_buffered(),
+                *buffered(),
                 access.binaries.tool("psql"),
                 "-XqAt",
                 "-v",
