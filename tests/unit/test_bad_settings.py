@@ -194,6 +194,7 @@ def test_a_bad_value_is_refused_with_the_nearest_valid_one(
         ("'schedule.prune' = 'daily 1:00'\n", 'line 1: "schedule.prune" is not a setting', "Did you mean schedule.prune?"),
         ("[jobs]\nx = 1\n", "line 1: jobs = {…}: must be an integer from 1 to 64", "Write"),
         ("retention.database.dais = 7\n", "line 1: retention.database = {…}: must name days", "Did you mean days=7?"),
+        ("folders.notes.path = '/x'\nretention.notes = 'days=3'\n", "line 2: retention.notes is not a setting", "Did you mean folders.notes.retention?"),
         ("log = {level = 'warn'}\n", 'line 1: log.level = "warn"', "Did you mean warning?"),
         ("x = '''\njobs = 0\n'''\njobs = 0 # jobs = 0\n", "line 1: x is not a setting (and 1 more: refnet settings)", "refnet"),
         ("vault_dir = 'postgresql://u:hunter2@h/db'\n", "line 1: vault_dir: must be an absolute path", "Write"),

@@ -110,12 +110,14 @@ def short(text: str) -> str:
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    """ "Did you mean …?" for an unknown key: the same name outside of its table, then similar keys."""
+    """ "Did you mean …?" for an unknown key: the same name outside of its table, in that of a source, similar keys."""
     table, dot, key = name.rpartition(".")
     inside = sorted(one for one in known if one.rpartition(".")[0] == table)
     outside = sorted({*known} - {*inside})
     if dot and key in outside:
         return f"Did you mean {key}, outside of the table [{short(table)}]? "
+    if of_source := next((one for one in known if one.endswith(f".{key}.{table}")), ""):
+        return f"Did you mean {of_source}? "
     if near := get_close_matches(key[:_LONGEST], [one.rpartition(".")[2] for one in inside], 1):
         return f"Did you mean {table}{dot}{near[0]}? "
     near = get_close_matches(name[:_LONGEST], outside, 1, 0.8 if dot else 0.6)

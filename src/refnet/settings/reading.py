@@ -197,7 +197,7 @@ def _values(raw: Mapping[str, _Raw], wrong: list[Problem]) -> dict[str, Any]:
             inner = (name for name, value in each.value.items() if isinstance(value, dict))
             wrong.append(unknown_table(key, each.place(), tables(), inner))
         else:
-            wrong.append(unknown(key, each.place(), _keys_near(key)))
+            wrong.append(unknown(key, each.place(), _keys_near(key, raw)))
     return values
 
 
@@ -251,12 +251,13 @@ def _find(environment: Mapping[str, str], folder: Path, home: Path) -> tuple[Giv
     return next(filter(None, map(read_file, candidates)), None), unread
 
 
-def _keys_near(key: str) -> Iterable[str]:
-    """Keys that the mistyped `key` may mean."""
+def _keys_near(key: str, given: Iterable[str]) -> Iterable[str]:
+    """Keys that the mistyped `key` may mean. `given`: all keys, which show the tables of sources."""
     table, _, rest = key.partition(".")
     source = rest.partition(".")[0]
     if table not in TABLES:
-        return keys()
+        owners = {tuple(one.split(".")[:2]) for one in given if one.partition(".")[0] in TABLES}
+        return [*keys(), *(f"{of}.{name}.{table}" for of, name in sorted(owners) if table in keys_of(of))]
     return [
         *(f"{table}.{source}.{name}" for name in keys_of(table)),
         *(one for one in keys() if "." not in one),
