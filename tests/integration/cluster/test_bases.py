@@ -211,7 +211,7 @@ def _without(name: str) -> Callable[[bytes], bytes]:
         (_without("backup_manifest"), "it has no backup_manifest"),
         (_named("PG_VERSION", "PG_OTHER"), "PG_OTHER is not in backup_manifest"),
         (_named("PG_VERSION", "../PG_VERSION"), "leads out of its folder"),
-        (_named("PG_VERSION", "base/1/INCREMENTAL.1"), "is of an increment"),
+        (_named("PG_VERSION", "base/1/INCREMENTAL.1"), "belongs to an increment"),
         (_named("pg_ident.conf", "PG_VERSION"), "is there twice"),
         (lambda tar: _rewritten(tar, _link), "is a link"),
         (lambda tar: tar[: len(tar) // 2], "cut short"),
@@ -251,7 +251,7 @@ def test_a_full_is_made_and_said_where_the_summaries_are_gone(bases: Bases, sour
     again = bases.make()
     assert again.facts.of_full
     assert len(bases.warnings) == 1
-    assert "full was made instead of an increment" in bases.warnings[0]
+    assert "full backup was made instead of an increment" in bases.warnings[0]
 
 
 def test_a_role_is_told_the_right_that_it_lacks(bases: Bases) -> None:
