@@ -277,28 +277,24 @@ class WalArchive:
                 Exit.DAMAGED,
             )
 
-    def provide(self, segments: Iterable[str], into: Path, most: int = 1 << 44) -> int:
-        """Write segments and histories to new, plain files in `into`, at most `most` bytes; return the bytes.
+    def provide(self, segments: Iterable[str], into: Path) -> None:
+        """Write segments and histories to new, plain files in `into`.
 
         RefnetError as `read`; what was written until then may be damaged.
         """
         names, size = list(segments), self.server.segment_bytes
-        if sum(size if wal.is_segment(name) else wal.LONGEST_HISTORY for name in names) > most:
-            raise RefnetError(
-                f"the WAL from {self.folder} takes more than {most:,} bytes", "Choose an earlier moment."
-            )
         indexes = {one: self.index(one) for one in {wal.timeline_of(name) for name in names}}
 
-        def write(name: str) -> int:
+        def write(name: str) -> None:
             is_segment, index = wal.is_segment(name), indexes[wal.timeline_of(name)]
             pieces = self._pieces(name, index) if is_segment else (self.history_file(name)[1],)
             with explained(into / name), opened(into / name, NEW_FILE) as handle:
                 for piece in pieces:
                     write_all(handle, piece)
-                return os.fstat(handle).st_size
 
         with ThreadPoolExecutor(THREADS if size <= SMALL else 1, "wal") as pool:
-            return sum(pool.map(write, names))
+            for _ in pool.map(write, names):
+                pass
 
     def waldump(self) -> Path | None:
         """pg_waldump of the server's major version; None if it is not installed."""
