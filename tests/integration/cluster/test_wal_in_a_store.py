@@ -164,7 +164,9 @@ def test_a_flipped_bit_in_the_archive_is_an_alarm_until_the_segment_comes_back_f
     assert damaged.name in refused.err
 
     key = ("--identity-file", folder / "key", "--signer", protected.signer)
-    refnet("fetch", "main-cluster", "--store", "nas", *key).succeeds()
+    fetch = re.search(r"`refnet (fetch main-cluster_\S+ --store nas)` brings back", found.out)
+    assert fetch, found.out
+    refnet(*fetch[1].split(), *key).succeeds()
     assert receiving.status()["damaged"] == []
     again = refnet("verify", "main-cluster", "--level", "intact")
     assert (again.code, "all match" in again.out) == (0, True), again.out

@@ -188,9 +188,10 @@ class ClusterBases(OnServer):
 
         now, bases = context.clock.now(), context.catalog.entries(self.name)
         since = now - timedelta(days=wiring.retention(self.settings, self.name).days)
+        stores = [one.name for one in self.settings.stores_of(self.name)]
         for needed in needed_wal(bases, since):
             archive = WalArchive.of(self.settings, needed.system_identifier)
-            reading = WalReading(archive, needed, bases, now, context.progress)
+            reading = WalReading(archive, needed, bases, now, stores, context.progress)
             if archive.exists() and (found := reading.read(share=share)).reason:
                 yield found
 

@@ -14,7 +14,7 @@ from itertools import groupby
 
 from refnet.catalog import wal
 from refnet.catalog.artifact import Finding, Progress, silent, stopped_by
-from refnet.catalog.cluster_base import NeededWal
+from refnet.catalog.cluster_base import NeededWal, facts_of
 from refnet.catalog.manifest import Entry, Outcome
 from refnet.catalog.wal import SHARES, Gap, Segment
 from refnet.catalog.wal_status import reachable
@@ -36,6 +36,8 @@ class WalReading:
     #: All base backups of the source: the next one after a gap makes later moments reachable.
     bases: Sequence[Entry]
     now: datetime
+    #: The remote stores that may have what is damaged here.
+    stores: Sequence[str] = ()
     progress: Progress = silent
 
     def read(self, *, share: bool = False) -> Finding:
@@ -120,6 +122,9 @@ class WalReading:
         else:
             again = f"`refnet backup {self.bases[0].source}` makes later ones reachable"
             yield f"moments after {lost} cannot be restored; {again}"
+        begin = next((one.name for one in self.bases if facts_of(one) == self.needed.begin), "")
+        for store in self.stores if begin else ():
+            yield f"`refnet fetch {begin} --store {store}` brings back what {store} has"
 
 
 def _range(timeline: int, segments: Sequence[Segment]) -> str:
