@@ -29,6 +29,7 @@ _SCRATCH = f"{HIDDEN_PREFIX}files-"
 _READABLE = {FileKind.FILE: 0o400, FileKind.FOLDER: 0o500}
 #: Zeros at the ends of pieces of a sparse file become holes.
 _PIECE = 64 << 10
+_ZEROS = bytes(_PIECE)
 #: The most bytes of different ACLs of folders, which stay in memory.
 _MOST_ACLS = 64 << 20
 
@@ -278,7 +279,9 @@ def _without_zeros(descriptor: int, size: int, content: Iterable[bytes]) -> Iter
     for block in content:
         for start in range(0, len(block), _PIECE):
             piece = block[start : start + _PIECE]
-            after = piece.lstrip(b"\0")
+            after = (
+                b"" if piece == _ZEROS else piece.lstrip(b"\0")
+            )  # a comparison takes a hundredth of the time
             data = after.rstrip(b"\0")
             os.lseek(descriptor, len(piece) - len(after), os.SEEK_CUR)
             yield data
