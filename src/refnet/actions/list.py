@@ -94,7 +94,7 @@ def notes(entry: Entry, now: datetime) -> list[str]:
         found.append("proven before it was encrypted")
     found += [f"but {gap}" for gap in entry.gaps]
     last = [line for line in entry.evidence[-1:] if line.reasons and not line.accepts]
-    if entry.damaged:
+    if entry.damaged or entry.standing.unknown:
         found += [line.reasons[0] for line in last]
     elif entry.level.rank < Level.RESTORED.rank and not entry.proven_before:
         found += [f"not restored: {line.reasons[0]}" for line in last if line.level is not Level.WRITTEN]

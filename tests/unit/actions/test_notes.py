@@ -1,5 +1,6 @@
 """The notes beside an artifact in `refnet list`."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -28,6 +29,10 @@ def line(level: Level, outcome: Outcome = Outcome.PASSED, *reasons: str) -> Evid
         ((line(Level.WRITTEN, Outcome.PASSED, "a full was made"),), []),
         ((line(Level.RESTORED, Outcome.PASSED, "cross-proof: none is younger"),), []),
         ((line(Level.PROVEN, Outcome.PASSED), line(Level.PROVEN, Outcome.UNVERIFIED, "server: none")), []),
+        (
+            (line(Level.PROVEN), replace(line(Level.WRITTEN, Outcome.UNVERIFIED, "lost"), revokes=True)),
+            ["lost"],
+        ),
     ],
 )
 def test_an_artifact_that_was_read_but_not_restored_says_why(
