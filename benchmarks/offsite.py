@@ -9,19 +9,19 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from filecmp import cmp
 from pathlib import Path
 
 from psycopg import sql
 
-from benchmarks import bars, build, manifests, report
+from benchmarks import bars, build, manifests, offsite_days, report
 from benchmarks.bars import Bar, Measured, Table
 from benchmarks.measure import FailedError, Run, pipeline
 from benchmarks.objects import ObjectServer, object_server
 from benchmarks.rivals import PgBackRest, Restic, archive
-from benchmarks.shapes import LONG, build_shape
+from benchmarks.shapes import LONG, SHORT, build_shape
 from benchmarks.throwaway import throwaway
 from benchmarks.turns import say, take_turns
 from benchmarks.ways import COPY, SMALL_TABLE, SOURCE, Result
@@ -65,6 +65,8 @@ class Bench(PlainBench):
     pgbackrest: PgBackRest | None
     #: Of the round: each has a repository of its own in restic.
     number: int = 0
+    #: Of restic, in the days that `offsite_days` reports.
+    days: list[Result] = field(default_factory=list)
 
     def in_home(self, home: str) -> Bench:
         """Return a bench whose `refnet` has the settings of a home, and its own backup folder but for _COPYING."""
@@ -77,7 +79,11 @@ class Bench(PlainBench):
         private_file(self.key, f"{key.revealed()}\n")
         credential = self.folder / "s3.toml"
         private_file(credential, self.server.credential())
-        for home, stores in ((_OFFSITE, {_STORE: _OFFSITE}), (_COPYING, {_STORE: _COPYING, _MANY: _MANY})):
+        for home, stores in (
+            (_OFFSITE, {_STORE: _OFFSITE}),
+            (_COPYING, {_STORE: _COPYING, _MANY: _MANY}),
+            (offsite_days.NAME, {_STORE: offsite_days.NAME}),
+        ):
             tables = [self.server.settings(name, prefix, credential) for name, prefix in stores.items()]
             recipients = f'[encryption]\nrecipients = ["{key.recipient.text}"]\n'
             private_file(self.folder / home / "refnet.toml", "\n".join([*tables, recipients]))
@@ -220,6 +226,7 @@ WAYS: dict[str, Callable[[Bench], Result]] = {
     RESTIC_DUMP: _counted(_restic_dump),
     TABLE: _counted(_table),
     LIST: _counted(_list),
+    **offsite_days.WAYS,
 }
 
 
@@ -280,6 +287,7 @@ def promises() -> tuple[Bar, ...]:
             ceiling=0,
             unit="requests",
         ),
+        *offsite_days.promises(),
     )
 
 
@@ -295,6 +303,7 @@ def _prepared(options: argparse.Namespace, folder: Path) -> Iterator[tuple[Bench
         built = build_shape(cluster, SOURCE, LONG, scale=options.scale * _SCALE, seed=options.seed)
         with cluster.target().connect() as admin:
             admin.execute(f"CREATE DATABASE {COPY} TEMPLATE {SOURCE}".encode())
+        build_shape(cluster, offsite_days.NAME, SHORT, scale=options.scale * _SCALE, seed=options.seed)
         rival = PgBackRest(folder / "pgbackrest", cluster) if shutil.which("pgbackrest") else None
         if rival:
             rival.create(server)
@@ -316,7 +325,12 @@ def run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as name:
         Path(name).chmod(0o711)
         with _prepared(options, Path(name)) as (bench, built):
-            table = take_turns(WAYS, options.runs, lambda n: replace(bench, sample=n == 0, number=n))
+            table = take_turns(
+                WAYS,
+                options.runs,
+                lambda n: replace(bench, sample=n == 0, number=n),
+                lambda way, n: bool(n) and way in offsite_days.WAYS,
+            )
             version = bench.cluster.binaries.version
     setting = report.Setting(TITLE, version, built, options.runs, begun, (load, os.getloadavg()[0]))
     text = _section(setting, table)

@@ -19,7 +19,7 @@ from benchmarks.objects import ObjectServer
 from benchmarks.offsite import private_file
 from benchmarks.rivals import Borg, Restic
 from benchmarks.turns import say
-from benchmarks.ways import Result
+from benchmarks.ways import Result, together
 from refnet.store.encryption import PrivateKey
 from refnet.store.keys import MachineKeys
 
@@ -173,15 +173,6 @@ def _restic_nights(bench: Bench) -> Result:
     if not bench.nights:
         raise FailedError("no night passed")
     return together(bench.nights, _of_restic(bench))
-
-
-def together(results: list[Result], stored: dict[str, int]) -> Result:
-    """Return several runs as one: their sums, and the greatest memory."""
-    runs = [one.run for one in results]
-    peak = max((one.peak or 0 for one in runs), default=0)
-    run = Run(sum(one.seconds for one in runs), sum(one.cpu for one in runs), peak or None, "")
-    requests = sum((one.requests or Counter() for one in results), Counter[str]())
-    return Result(run, sum(stored.values()), requests=requests, sent=sum(one.sent or 0 for one in results))
 
 
 def restic(bench: Bench) -> Run:

@@ -39,6 +39,15 @@ class Result:
     sent: int | None = None
 
 
+def together(results: list[Result], stored: dict[str, int]) -> Result:
+    """Return several runs as one: their sums, and the greatest memory."""
+    runs = [one.run for one in results]
+    peak = max((one.peak or 0 for one in runs), default=0)
+    run = Run(sum(one.seconds for one in runs), sum(one.cpu for one in runs), peak or None, "")
+    requests = sum((one.requests or Counter() for one in results), Counter[str]())
+    return Result(run, sum(stored.values()), requests=requests, sent=sum(one.sent or 0 for one in results))
+
+
 @dataclass(frozen=True)
 class Bench:
     """A server with the database SOURCE, and a folder for dumps and artifacts."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from benchmarks import offsite_files, offsite_run
+from benchmarks import offsite_files, offsite_run, ways
 from benchmarks.bars import Measured
 from benchmarks.measure import FailedError, Run
 from benchmarks.objects import ObjectServer, received
@@ -74,7 +74,7 @@ def test_several_nights_are_one_sum() -> None:
         Result(Run(1.0, 0.5, 10, ""), requests=Counter(PUT=2), sent=5),
         Result(Run(2.0, 0.5, 30, ""), requests=Counter(PUT=1, GET=1), sent=7),
     ]
-    found = offsite_files.together(nights, {"one": 40, "two": 2})
+    found = ways.together(nights, {"one": 40, "two": 2})
     assert (found.run.seconds, found.run.cpu, found.run.peak) == (3.0, 1.0, 30)
     assert (found.size, found.sent, found.requests) == (42, 12, Counter(PUT=3, GET=1))
 
