@@ -22,8 +22,9 @@ MEMBER_BYTES = 1 << 20
 #: A member of small files ends after so many raw bytes, and on average so many more, with an entry that its path chooses:
 #: so a file that is new, longer or gone changes one member, and a copy shares all others.
 _LEAST_GROUP, _MORE = 40 << 10, 16 << 10
-#: It is deflated in stretches of so many raw bytes: those before a change stay the same, and a copy shares them too.
-_STRETCH = 16 << 10
+#: It is deflated in stretches of so many raw bytes at least, and at most so many: those before a change stay the same, and a copy
+#: shares them too. A member of one large file is not: that would be many more blocks.
+_STRETCH, _MOST_STRETCHES = 16 << 10, 8
 _LEVEL = 3
 _GZIP = 16 + 15
 #: The bytes of a member that are deflated first, in pieces: if they do not shrink, it is stored (pictures, archives).
@@ -124,15 +125,13 @@ def _deflated(raw: bytes | bytearray, ends: list[int], level: int) -> list[bytes
 
 
 def _deflate(raw: memoryview, level: int) -> bytes:
+    if len(raw) > _LEAST_SAMPLED and not _shrinks(raw):
+        return _stored(raw)
+    stretch = max(_STRETCH, len(raw) // _MOST_STRETCHES) if len(raw) < MEMBER_BYTES // 2 else len(raw)
     deflater, parts, at = isal_zlib.compressobj(level, isal_zlib.DEFLATED, _GZIP), list[bytes](), 0
-    if len(raw) > _LEAST_SAMPLED:
-        if not _shrinks(raw):
-            return _stored(raw)
-    else:
-        while len(raw) - at > _STRETCH * 3 // 2:  # so that the last one is not short
-            stretch = raw[at : at + _STRETCH]
-            parts += (deflater.compress(stretch), deflater.flush(isal_zlib.Z_SYNC_FLUSH))
-            at += _STRETCH
+    while len(raw) - at > stretch * 3 // 2:  # so that the last one is not short
+        parts += (deflater.compress(raw[at : at + stretch]), deflater.flush(isal_zlib.Z_SYNC_FLUSH))
+        at += stretch
     return b"".join((*parts, deflater.compress(raw[at:]), deflater.flush()))
 
 

@@ -87,6 +87,17 @@ def test_of_a_file_that_changes_a_copy_sends_the_rest_of_its_member_alone():
     assert sum(shares) / len(shares) < 0.75
 
 
+def test_of_a_long_note_that_grows_a_copy_sends_its_beginning_and_its_end():
+    cutting, text = Cutting(bytes(32)), random.Random(7).randbytes(150_000).hex().encode()
+    before, after = (
+        _members({"a.md": TEXT[:512] + b"%09d" % len(all_) + all_}) for all_ in (text, text + b"more")
+    )
+    known = {found for _, found in cutting.blocks(io.BytesIO(b"".join(before)))}
+
+    blocks = [*((len(one), found) for one, found in cutting.blocks(io.BytesIO(b"".join(after))))]
+    assert sum(size for size, found in blocks if found not in known) < 0.4 * sum(size for size, _ in blocks)
+
+
 def test_equal_files_give_equal_bytes_however_they_are_written():
     text = TEXT[:60_000]
     packed = [written(text)[0]]
