@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from refnet.core.files import write_all
+from refnet.core.signals import delayed
 
 #: Bytes of a block, and how many of a file are being written, or wait for it.
 BLOCK, _AHEAD = 1 << 20, 4
@@ -46,7 +47,8 @@ class BlockWriter:
                         waiting.popleft().result()
                 at += len(block)
         finally:
-            wait(waiting)  # the threads use the handle
+            with delayed():
+                wait(waiting)  # the threads use the handle
         for one in waiting:
             one.result()
         if os.fstat(file).st_size != at:  # it was longer, or the last block is not one of whole pages
