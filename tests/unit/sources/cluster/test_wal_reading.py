@@ -190,3 +190,19 @@ def test_a_malformed_record_of_the_last_reading_counts_for_nothing(tmp_path: Pat
 def test_of_a_share_without_segments_nothing_is_said(tmp_path: Path) -> None:
     made = archive(tmp_path, NAMES[0])  # number 5, and the first share has those like 0 and 7
     assert read(made, share=True).reason == ""
+
+
+def test_a_segment_that_a_prune_deletes_meanwhile_is_not_damaged(tmp_path: Path) -> None:
+    made = archive(tmp_path, *NAMES)
+    seventh = made.folder_of(1) / f"{NAMES[2]}.gz"  # of the first share
+
+    def prune(_step: str, _done: int, _total: int | None) -> None:
+        seventh.unlink(missing_ok=True)
+
+    needed = NeededWal(SERVER.system_identifier, BASE, ())
+    reading = WalReading(made, needed, [base(5)], NOW, (), prune)
+    reading.read(
+        share=True
+    )  # it is deleted after it was read; the next reading finds it in the list that it knows
+    assert reading.read().outcome is Outcome.FAILED  # a gap, which is not damage
+    assert not made.last_reading().damaged
