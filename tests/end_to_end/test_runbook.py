@@ -191,7 +191,7 @@ def roles_dropped(library: Library) -> Result:
     return refnet("restore", "main-globals", "--plan")
 
 
-@provokes("snapshots of the databases were taken")
+@provokes("between the snapshots of the databases")
 def several_databases(library: Library) -> Result:
     urls = {"one": url_of(library.target), "two": url_of(library.target.database("postgres"))}
     refnet = settings(

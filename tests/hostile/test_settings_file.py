@@ -211,6 +211,9 @@ def test_a_file_with_secrets_that_others_can_read_is_told_at_every_run(here: Pat
             assert told.returncode == 0, told.stderr
             assert told.stderr.count(f"chmod 600 {planted}") == 1
             assert "hunter2" not in told.stdout + told.stderr
+        planted.chmod(0o640)
+        told = refnet("settings")
+        assert f"chmod 600 {planted}, unless a service of RefNet reads it by that group" in told.stderr
         planted.chmod(0o600)
         assert refnet("settings").stderr == ""
     planted.write_text('database_url = "postgresql://me@localhost/x"\n')

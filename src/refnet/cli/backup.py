@@ -184,7 +184,7 @@ def back_up(
             if isinstance(result, Backup):
                 _print_at_the_end(result, width)
         for between in apart:
-            say(f"the snapshots of the databases were taken within {formatting.seconds(between)}")
+            say(f"time between the snapshots of the databases: {formatting.seconds(between)}")
     return worst(_exit(result) for result in found.values())
 
 

@@ -153,7 +153,10 @@ def dotted(path: KeyPath) -> str:
 
 def open_secret(path: Path, mode: int) -> str:
     """Warning about a file with secrets that others can read."""
-    return f"{path} contains secrets, and others can read it (mode {mode:04o}): chmod 600 {path}"
+    who, but = "others", ""
+    if not mode & 0o004:
+        who, but = "its group", ", unless a service of RefNet reads it by that group"
+    return f"{path} contains secrets, and {who} can read it (mode {mode:04o}): chmod 600 {path}{but}"
 
 
 def lines_of(text: str) -> dict[KeyPath, int]:
