@@ -208,7 +208,9 @@ class RemoteRecords:
 
     def read_back(self) -> dict[str, datetime]:
         """When pieces, by name, were last read back and compared, to the second; damaged: none."""
-        return {name: datetime.fromtimestamp(at, UTC) for name, at in self._times(_READ_BACK).items()}
+        times = self._times(_READ_BACK)
+        moments = {at: datetime.fromtimestamp(at, UTC) for at in {*times.values()}}  # of many pieces each
+        return {name: moments[at] for name, at in times.items()}
 
     def add_read_back(self, now: datetime, passed: Iterable[str], failed: Iterable[str]) -> None:
         """Record that the pieces `passed` were read back at `now`, and the pieces `failed` were not as they were sent.

@@ -121,7 +121,7 @@ def too_large(name: str, shown: str, most: int) -> BucketError:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a store may have 100,000
 class Stored:
     """An object as a bucket lists it."""
 
@@ -135,7 +135,7 @@ class Stored:
     tag: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a store may have 100,000
 class Version:
     """A version of an object, or a delete marker."""
 
