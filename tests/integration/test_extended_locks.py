@@ -129,7 +129,7 @@ def test_a_backup_extends_the_locks_of_what_its_copy_shares(s3: Seaweed, tmp_pat
     made = refnet("backup", "notes", "--no-prove")
 
     made.succeeds()
-    assert re.search(r"copied to cloud: fetched, .*: [0-9.]+ KiB sent, [0-9.]+ MiB shared", made.out), (
+    assert re.search(r"copied to cloud: fetched, .*: [0-9.]+ K?i?B sent, [0-9.]+ MiB shared", made.out), (
         made.out
     )
     later = {name: requests.locked_until(name, version) for name, version in pieces.items()}
