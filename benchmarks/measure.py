@@ -84,7 +84,7 @@ def pipeline(
             )
             if children[:-1] and children[-2].stdout:
                 children[-2].stdout.close()
-        with _sampled([child.pid for child in children], sample) as peak:
+        with sampled([child.pid for child in children], sample) as peak:
             ended = [_wait(child) for child in children]
         seconds = time.perf_counter() - begin
         errors.seek(0)
@@ -110,7 +110,7 @@ def _failure(code: int, said: Sequence[str]) -> str:
 
 
 @contextmanager
-def _sampled(roots: Sequence[int], wanted: bool) -> Iterator[list[int]]:
+def sampled(roots: Sequence[int], wanted: bool = True) -> Iterator[list[int]]:
     """Yield the largest sums so far, in bytes: of the processes; of the servers that they start and in /dev/shm."""
     peak = [0, 0]
     if not wanted:

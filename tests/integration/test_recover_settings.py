@@ -106,7 +106,7 @@ def test_what_no_settings_name_is_not_restored_and_there_is_no_rto(tables: Table
     where = ("--from", f"file://{tables.folder}/nas", "--signer", tables.signer)
     planned = tables.refnet("recover", *where, "--plan")
     assert planned.code == 1, planned.err
-    assert "notes is not restored: no settings name it" in planned.out
+    assert "notes is not restored: neither the settings here nor those in the store name it" in planned.out
     done = tables.refnet("recover", *where)
     assert done.code == 1, done.err
     assert "NOT RESTORED: notes: the settings do not name it" in done.out

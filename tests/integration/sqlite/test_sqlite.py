@@ -271,7 +271,7 @@ def test_a_query_and_a_list_of_tables_read_the_artifact_and_nothing_live(refnet:
     assert asked.json["rows"] == [{"note": "note 0", "none": 0}]
     asked = refnet("query", "app", "SELECT 9e999 AS most, x'00ff' AS bytes, NULL AS none", "--json")
     assert asked.json["rows"] == [{"most": "inf", "bytes": "\\x00ff", "none": None}]
-    refnet("query", "app", "SELECT 1 AS a, 2 AS a", "--json").fails(2, "have the name a")
+    refnet("query", "app", "SELECT 1 AS a, 2 AS a", "--json").fails(2, "are called a")
     shown = refnet("show", "app", "--tables", "--json")
     assert {one["name"]: one["rows"] for one in shown.json["tables"]}["orders"] == 500
     refnet("query", "app", "DELETE FROM orders").fails(1, "not authorized")
