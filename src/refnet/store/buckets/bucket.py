@@ -21,8 +21,6 @@ from refnet.core.memory import share_one_heap
 
 _Arguments = ParamSpec("_Arguments")
 _Value = TypeVar("_Value")
-#: More than the largest piece and its encryption.
-_LARGEST = 24 << 20
 
 
 class BucketFailure(StrEnum):
@@ -247,7 +245,7 @@ def in_background(
 
     The caller limits their number.
     """
-    share_one_heap(_LARGEST)
+    share_one_heap()
     future: Future[_Value] = Future()
 
     def run() -> None:
