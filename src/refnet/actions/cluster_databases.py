@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from refnet.catalog.source_name import SourceName, member_name
@@ -60,7 +60,7 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[SeenDatabas
     excluded = [Glob(pattern) for pattern in cluster.exclude_databases]
     gone = _gone(before, found, excluded)
     others = [one for one in settings.sources.values() if not one.cluster]
-    taken = {server_of(one.url) for one in others if one.url}
+    taken = taken_by(settings.sources.values())
     there = [name for name in found if name not in own]
     kept = [name for name in there if not any(pattern.matches(name) for pattern in excluded)]
     if there and not kept:
@@ -82,6 +82,11 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[SeenDatabas
             Exit.USAGE,
         )
     return SeenDatabases(tuple(kept), gone), _not_utf8(cluster.name, unnamed[0]) if unnamed else None
+
+
+def taken_by(others: Iterable[SourceSettings]) -> frozenset[tuple[str, str]]:
+    """The databases that sources of their own name, each with its server as `server_of` returns it: of no cluster."""
+    return frozenset(server_of(one.url) for one in others if one.url and not one.cluster)
 
 
 def _gone(before: SeenDatabases, found: Collection[str], excluded: Collection[Glob]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from refnet.actions.any_second import maker_as_of
 from refnet.actions.backup import Options, make
+from refnet.actions.cluster_databases import taken_by
 from refnet.catalog.cluster_base import facts_of
 from refnet.catalog.manifest import Entry
 from refnet.catalog.recovery_target import AfterTheEndError, shown
@@ -24,6 +25,7 @@ from refnet.core.glob import Glob
 from refnet.recovery.plan import RecoveryPlan
 from refnet.servers import database_name
 from refnet.settings import Settings
+from refnet.settings.sources import server_of
 from refnet.sources import source_of
 from refnet.sources.cluster.recovery_facts import Recovery, decided
 from refnet.sources.cluster.scratch_recovery import Recovered, recovered
@@ -31,7 +33,7 @@ from refnet.sources.cluster.stream_status import streamed
 from refnet.sources.cluster.wal_archive import WalArchive
 from refnet.sources.database.restore.previous_databases import databases_on
 from refnet.sources.restore_options import AsOf
-from refnet.wiring import member
+from refnet.wiring import member, url_of
 
 
 def base_of(settings: Settings, source: SourceName, entries: Mapping[SourceName, Entry]) -> Entry | None:
@@ -42,19 +44,22 @@ def base_of(settings: Settings, source: SourceName, entries: Mapping[SourceName,
     return entries.get(bases) if bases else None
 
 
-def _reaches(settings: Settings, base: Entry, moment: datetime | None) -> datetime | None:
-    """Until when the WAL of the server of `base` goes on here, at most until `moment`; None: unknown."""
+def _reaches(context: Context, base: Entry, moment: datetime | None) -> datetime | None:
+    """Until when the WAL of the server of `base` goes on here, at most until `moment`, or now; None: unknown.
+
+    The archive is not signed: what it says of the future dates no artifact there.
+    """
     facts = facts_of(base)
-    archive = WalArchive.of(settings, facts.system_identifier) if facts else None
+    archive = WalArchive.of(context.settings, facts.system_identifier) if facts else None
     until = archive.covered_until() if archive and archive.exists() else None
-    return min(until, moment) if until and moment else until
+    return min(until, moment or until, context.clock.now()) if until else None
 
 
 def said(context: Context, plan: RecoveryPlan) -> Iterator[str]:
     """Yield until when WAL brings each database that `plan` restores, or why it does not."""
     for source in plan.replacing:
         entry, base = plan.entries[source], base_of(context.settings, source, plan.entries)
-        until = base and _reaches(context.settings, base, plan.moment)
+        until = base and _reaches(context, base, plan.moment)
         if base is None or (until and until <= entry.created):
             continue
         try:
@@ -103,7 +108,7 @@ class LatestDatabases:
 
         RefnetError if it cannot be made.
         """
-        until = _reaches(context.settings, base, self.moment)
+        until = _reaches(context, base, self.moment)
         if until is not None and until <= entry.created:
             return None
         server = self._server(context, base)
@@ -124,16 +129,18 @@ class LatestDatabases:
     def new(
         self, context: Context, base: Entry, known: Collection[SourceName]
     ) -> Iterator[tuple[SourceName, Context]]:
-        """Yield the databases of the server of `base` that are no source of `known`, and that its settings do not exclude.
+        """Yield the databases of the server of `base` that no source names, also none of `known`, and no setting excludes.
 
         Each with `context` and the settings that name it.
         """
         settings = context.settings
         cluster = settings.clusters[settings.of(base.source).cluster or ""]
         excluded = [Glob(pattern) for pattern in cluster.exclude_databases]
+        taken = taken_by(settings.sources.values())
         for name in databases_on(self._server(context, base).found.cluster.target()):
             source = SourceName(member_name(cluster.name, name), Kind.DATABASE)
-            if source not in known and not any(pattern.matches(name) for pattern in excluded):
+            is_named = source in known or server_of(url_of(cluster.url or "", name)) in taken
+            if not is_named and not any(pattern.matches(name) for pattern in excluded):
                 sources = {**settings.sources, source: member(cluster, source, name)}
                 yield source, replace(context, settings=replace(settings, sources=sources))
 
@@ -152,6 +159,6 @@ class LatestDatabases:
         recovery = _decided(context, base, self.moment)
         options = source_of(context.settings, base.source).proof_options(context.progress)
         found = self._stack.enter_context(recovered(recovery, options))
-        ends = (_reaches(context.settings, base, self.moment), found.reached.commit)
+        ends = (_reaches(context, base, self.moment), found.reached.commit)
         until = max((one for one in ends if one), default=base.created)
-        return _Server(found, until)
+        return _Server(found, min(until, context.clock.now()))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -16,6 +19,7 @@ from tests.wal_server import WalServer, wal_server
 
 from refnet.postgres.binaries import Binaries
 from refnet.sources.cluster import wal_offsite
+from refnet.sources.cluster.wal_archive import WalArchive
 
 
 @pytest.fixture
@@ -49,14 +53,26 @@ class Shop:
             receiving.catch_up(run)
             receiving.until(run, lambda: wal_offsite.new_in(receiving.archive).live != "", "the live segment")
             refnet("copy", "main-cluster").succeeds()
+            self.dumped = self.dump("shop")
             self.sql("shop", "INSERT INTO orders VALUES (4)")
             receiving.catch_up(run)
+            self.report = receiving.report()
 
     def sql(self, database: str, *statements: str) -> list[tuple[object, ...]]:
         with psycopg.connect(self.server.conninfo(), dbname=database, autocommit=True) as session:
             for one in statements:
                 found = session.execute(one.encode())
             return found.fetchall() if found.description else []
+
+    def dump(self, database: str) -> list[str]:
+        """What pg_dump writes of a database: its lines, in whatever order, without the key that is new in each text."""
+        command = [
+            self.server.binaries.tool("pg_dump"),
+            f"--host={self.server.data.parent}",
+            "--username=refnet",
+        ]
+        text = subprocess.run([*command, database], check=True, capture_output=True, text=True).stdout
+        return sorted(line for line in text.splitlines() if "restrict " not in line)
 
     def lose(self) -> Command:
         """Lose the machine and the server; an empty one of each."""
@@ -89,6 +105,7 @@ def test_an_empty_machine_ends_at_the_last_commit_in_the_store(shop: Shop) -> No
     done = refnet("recover", *shop.given, "--role-powers")
     assert done.code == 0, done.out + done.err
     assert orders(shop) == [1, 2, 3]
+    assert shop.dump("shop") == shop.dumped
     assert shop.sql("later", "SELECT t FROM notes") == [("new",)]
     assert shop.sql("Später; 1", "SELECT t FROM notes") == [("as new",)]
     owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'later'"
@@ -157,3 +174,33 @@ def test_with_an_encrypted_backup_folder_nothing_that_was_made_stays_in_plain(sh
     assert done.code == 0, done.out + done.err
     assert orders(shop) == [1, 2, 3]
     assert not [*shop.folder.glob("*/**/main-*.sql.gz")]
+
+
+def test_a_database_that_another_source_names_is_no_new_one_of_the_cluster(shop: Shop) -> None:
+    refnet = shop.lose()
+    file = refnet.home / "refnet.toml"
+    file.write_text(
+        f'{file.read_text()}[databases.other]\nurl = "{shop.server.url.replace("replica@/postgres", "refnet@/later")}"\n'
+    )
+    done = refnet("recover", *shop.given, "--role-powers")
+    assert orders(shop) == [1, 2, 3]
+    assert "main-later_" not in done.out
+    assert "NOT RESTORED: other: there is no artifact" in done.out
+    assert done.code == 1
+
+
+def test_a_receiver_that_promises_the_future_dates_no_artifact_there(shop: Shop) -> None:
+    """Who can write in the backup folder can write its report."""
+    refnet = shop.lose()
+    refnet("fetch", "main-cluster", "--store", "nas", *shop.given[2:-1]).succeeds()
+    [archive] = refnet.backups.glob("cluster/*")
+    last = WalArchive(archive)
+    report = replace(
+        shop.report, received_until=datetime(2099, 1, 1, tzinfo=UTC), received_lsn=last.end(1).record
+    )
+    (archive / "receiver.json").write_text(report.to_json())
+    done = refnet("recover", *shop.given, "--role-powers")
+    assert orders(shop) == [1, 2, 3]
+    assert "2099" not in done.out
+    listed = refnet("list", "main-shop", "--json").json["artifacts"]
+    assert max(one["created"] for one in listed) < "2099"
