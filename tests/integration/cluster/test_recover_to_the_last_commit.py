@@ -33,8 +33,6 @@ class Shop:
 
     def __init__(self, server: WalServer, folder: Path) -> None:
         self.server, self.folder = server, folder
-        folder.mkdir()
-        folder.chmod(0o711)
         self.protected = Protected(server, folder)
         receiving, refnet = self.protected.receiving, self.protected.refnet
         file = folder / "home" / "refnet.toml"

@@ -35,6 +35,7 @@ class Protected:
 
     def __init__(self, server: WalServer, folder: Path) -> None:
         self.folder = folder
+        folder.mkdir(mode=0o711)
         for name in ("home", "backups", "store"):
             (folder / name).mkdir()
         self.receiving = Receiving.of(server, folder / "home", folder / "backups")
@@ -65,8 +66,6 @@ def test_a_lost_machine_restores_a_server_up_to_the_last_commit_in_the_store(
     server: WalServer, short_folder: Path
 ) -> None:
     folder = short_folder / "lost"
-    folder.mkdir()
-    folder.chmod(0o711)
     protected = Protected(server, folder)
     receiving, refnet = protected.receiving, protected.refnet
     with receiving.running() as run:
@@ -99,8 +98,6 @@ def test_a_store_that_is_away_stops_no_receiver_and_is_said_once(
     server: WalServer, short_folder: Path
 ) -> None:
     folder = short_folder / "away"
-    folder.mkdir()
-    folder.chmod(0o711)
     protected = Protected(server, folder)
     (folder / "store").rename(folder / "unmounted")
     notes = list[str]()
@@ -121,8 +118,6 @@ def test_a_flipped_bit_in_the_archive_is_an_alarm_until_the_segment_comes_back_f
     server: WalServer, short_folder: Path
 ) -> None:
     folder = short_folder / "flipped"
-    folder.mkdir()
-    folder.chmod(0o711)
     protected = Protected(server, folder)
     receiving, refnet = protected.receiving, protected.refnet
     with receiving.running() as run:
