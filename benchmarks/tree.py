@@ -1,6 +1,9 @@
-"""The size of the product's source: what `./dev check` reports, and nobody aims at.
+"""The size of the tree, and its ratchet: `./dev check` prints both, and fails above a limit.
 
-Usage: python -m benchmarks.tree [FOLDER]
+The limits are in pyproject.toml (`[tool.refnet.tree]`). A commit that shrinks the tree may lower them; a feature pays for
+its lines by what it makes simpler.
+
+Usage: python -m benchmarks.tree
 """
 
 from __future__ import annotations
@@ -9,11 +12,12 @@ import ast
 import io
 import sys
 import tokenize
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-#: CONTRIBUTING's limits of a function and of a file, in lines.
+#: Where a function and a file are counted as long, in lines.
 _FUNCTION, _FILE = 40, 400
 _KINDS = ("DATABASE", "FOLDER", "GLOBALS", "CLUSTER", "SQLITE")
 #: The table that declares the kinds, and the standard sources of each.
@@ -80,14 +84,38 @@ def _docstrings(tree: ast.Module) -> Iterator[int]:
             yield from range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
 
 
-def main() -> None:
-    """Print the counts of the Python files in FOLDER; default: src."""
-    counted = Tree()
-    for path in sorted(Path(sys.argv[1] if len(sys.argv) > 1 else "src").rglob("*.py")):
-        counted.add(path)
-    for one in fields(counted):
-        print(f"{one.name.replace('_', ' '):24} {getattr(counted, one.name):>8,}")
+def counted(root: Path) -> tuple[Tree, Mapping[str, int]]:
+    """Counts of `src` below `root`, and the counts that have a limit, by its name."""
+    tree = Tree()
+    for path in sorted((root / "src").rglob("*.py")):
+        tree.add(path)
+    tests = sum(path.read_bytes().count(b"\n") for path in (root / "tests").rglob("*.py"))
+    return tree, {"statements": tree.statements, "files": tree.files, "test_lines": tests}
+
+
+def over(counts: Mapping[str, int], limits: Mapping[str, int]) -> Iterator[str]:
+    """A sentence for each count above its limit; KeyError if a count has no limit."""
+    for name, count in counts.items():
+        if count > limits[name]:
+            yield f"{name}: {count:,} is over the limit of {limits[name]:,}"
+
+
+def main() -> int:
+    """Print the counts of the clone in the current folder; 1 if one is over its limit, else 0."""
+    tree, counts = counted(Path())
+    for one in fields(tree):
+        print(f"{one.name.replace('_', ' '):24} {getattr(tree, one.name):>8,}")
+    limits = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["refnet"]["tree"]
+    for name, count in counts.items():
+        print(f"{'limit: ' + name.replace('_', ' '):24} {count:>8,} of {limits[name]:,}")
+    found = list(over(counts, limits))
+    for sentence in found:
+        print(
+            f"{sentence}.\n    Make something simpler in exchange; the limits are in pyproject.toml.",
+            file=sys.stderr,
+        )
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
