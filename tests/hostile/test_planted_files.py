@@ -12,7 +12,7 @@ import pytest
 
 from refnet.catalog.run import Run, RunKind
 from refnet.core.errors import RefnetError
-from refnet.core.files import make_folder
+from refnet.core.files import NEW_FILE, make_folder, opened
 from refnet.demo.stage import MARK, stage
 from refnet.recovery.plan import Journal, JournalFile, Stage, read_journal
 from refnet.recovery.services import LocalServices
@@ -48,6 +48,15 @@ def plant(path: Path, kind: str, victim: Path) -> None:
         os.truncate(path, 1 << 40)
     else:
         os.mkfifo(path)
+
+
+def test_a_new_file_is_readable_by_nobody_else_whatever_the_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        with opened(tmp_path / "new", NEW_FILE) as handle:
+            assert os.fstat(handle).st_mode & 0o777 == 0o600
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "fifo"])

@@ -94,8 +94,8 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def opened(name: str | Path, flags: int, at: int | None = None) -> Iterator[int]:
-    """Open `name`, relative to the open folder `at` if given, while the block runs."""
-    handle = os.open(name, flags, dir_fd=at)
+    """Open `name`, relative to the open folder `at` if given, while the block runs. A new file is only this user's."""
+    handle = os.open(name, flags, 0o600, dir_fd=at)
     try:
         yield handle
     finally:

@@ -65,7 +65,7 @@ class Writer:
     def write(self, folder: int, name: str, content: Iterable[bytes], *, again: bool = False) -> None:
         """Write the file `name`, see `BlockWriter.write`; `again`: an earlier base may have left one."""
         left = _left(folder, name, self.account) if again else None
-        file = os.open(name, NEW_FILE, dir_fd=folder) if left is None else left
+        file = os.open(name, NEW_FILE, 0o600, dir_fd=folder) if left is None else left
         try:
             os.fchmod(file, 0o600)
             self.blocks.write(file, content)
