@@ -24,7 +24,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FOLDER, opened
 from refnet.postgres.account import Account
 from refnet.sources.cluster.data_files import flush
-from refnet.sources.cluster.data_folder import CONFIGURATION, FROM_BACKUP, Piece, unpack
+from refnet.sources.cluster.data_folder import CONFIGURATION, FROM_BACKUP, Piece, unpack, unpack_as_it_is
 
 US = Account("", 0, 0, other=False)
 SYSTEM = 7713912749545699872
@@ -455,3 +455,48 @@ def test_a_flipped_byte_is_damage_with_an_index_too(tmp_path: Path) -> None:
         with pytest.raises(RefnetError, match="full is damaged") as error:
             unpack([whole._replace(open=lambda found=flipped: io.BytesIO(found))], folder, US)
         assert error.value.code is Exit.DAMAGED
+
+
+@pytest.fixture
+def as_it_is_into(tmp_path: Path) -> Callable[[Piece], Path]:
+    """Unpacks a base backup as it is into a folder in another one."""
+
+    def unpacked(piece: Piece) -> Path:
+        folder = tmp_path / "inside" / "data"
+        folder.mkdir(parents=True)
+        unpack_as_it_is(piece, folder, US)
+        return folder
+
+    return unpacked
+
+
+def test_a_base_is_unpacked_as_it_is_with_its_configuration(as_it_is_into: Callable[[Piece], Path]) -> None:
+    folder = as_it_is_into(increment(incremental(1)))
+    assert (folder / "postgresql.conf").read_bytes() == FILES["postgresql.conf"]
+    assert (folder / "base/5/INCREMENTAL.1259").read_bytes() == incremental(1)
+    assert (folder / "backup_label").read_bytes() == NEXT_LABEL
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_base_with_a_link_is_not_unpacked_as_it_is(
+    as_it_is_into: Callable[[Piece], Path], tmp_path: Path, kind: bytes
+) -> None:
+    with pytest.raises(RefnetError, match="link"):
+        as_it_is_into(base(FILES, FULL, link("base/5/out", str(tmp_path / "victim"), kind)))
+
+
+def test_a_base_that_was_replaced_since_its_first_read_is_damage(
+    as_it_is_into: Callable[[Piece], Path],
+) -> None:
+    replaced = base(FILES | {"base/5/1259": b"x" * BLOCK})
+    with pytest.raises(RefnetError, match="SHA-256 differs"):
+        as_it_is_into(base(FILES)._replace(open=replaced.open))
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside"])
+def test_a_base_with_a_path_outside_is_not_unpacked_as_it_is(
+    as_it_is_into: Callable[[Piece], Path], tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(RefnetError):
+        as_it_is_into(base(FILES | {name: b"x"}))
+    assert not (tmp_path / "inside" / "outside").exists()

@@ -9,7 +9,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,12 +17,10 @@ from refnet.catalog.artifact import Finding
 from refnet.catalog.evidence import Fault
 from refnet.catalog.manifest import Outcome
 from refnet.core.errors import RefnetError
-from refnet.core.files import explained, hand_over
 from refnet.core.formatting import plural, size
 from refnet.postgres.scratch import new_cluster
 from refnet.proof_run import ProofOptions
-from refnet.sources.cluster.data_folder import CONFIGURATION, FROM_BACKUP, Piece, unpack
-from refnet.sources.folder.gzip_members import inflated
+from refnet.sources.cluster.data_folder import CONFIGURATION, FROM_BACKUP, Piece, unpack, unpack_as_it_is
 
 _WHAT = "increments (pg_combinebackup)"
 _SECONDS = 24 * 3600.0
@@ -51,30 +48,17 @@ def same_as_combined(pieces: Sequence[Piece], options: ProofOptions) -> Finding:
         ours, theirs = data / "ours", data / "theirs"
         ours.mkdir()
         unpack(pieces, ours, user, options.progress)
-        plain = [str(_plain(piece, data / str(number))) for number, piece in enumerate(pieces)]
-        if user.other:
-            for each in plain:
-                hand_over(Path(each), os.geteuid(), user.uid, user.gid)
-        command = [program, "--no-sync", "--output", str(theirs), *plain]
+        plain = [data / str(number) for number in range(len(pieces))]
+        for piece, folder in zip(pieces, plain, strict=True):
+            folder.mkdir(mode=0o700)
+            unpack_as_it_is(piece, folder, user)
+            user.own(folder)
+        command = [program, "--no-sync", "--output", str(theirs), *map(str, plain)]
         streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
         code, _, said = cluster.isolation.run(command, _SECONDS, **streams)
         if code:
             return Finding(_WHAT, Outcome.UNVERIFIED, f"pg_combinebackup failed: {said.strip()[:200]}")
         return _compared(_digests(ours), _digests(theirs))
-
-
-def _plain(piece: Piece, folder: Path) -> Path:
-    """Unpack a base backup that was unpacked before, and so is known to have only files and folders, as it is."""
-    folder.mkdir(mode=0o700)
-    # tarfile's own gunzip reads one member
-    with (
-        explained(folder),
-        piece.open() as file,
-        inflated(file) as members,
-        tarfile.open(fileobj=members, mode="r|") as tar,
-    ):
-        tar.extractall(folder, filter="data")
-    return folder
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -151,6 +151,23 @@ def unpack(
     return labels[-1]
 
 
+def unpack_as_it_is(piece: Piece, folder: Path, account: Account) -> None:
+    """Unpack one base backup into the empty `folder`, with its configuration and incremental files, for pg_combinebackup.
+
+    No server may start there. RefnetError (DAMAGED) as `unpack`.
+    """
+    share_one_heap()
+    with (
+        explained(folder),
+        opened(folder, OPEN_FOLDER) as root,
+        ThreadPoolExecutor(_THREADS, "write") as pool,
+        _damaged(piece.name),
+    ):
+        _AsItIs(root, Writer(account, BlockWriter(pool, past_cache=False)), piece, full=True).run(
+            lambda _: None
+        )
+
+
 @contextmanager
 def _damaged(name: str) -> Iterator[None]:
     """Turn ArchiveErrors of the block into errors about the artifact `name`."""
@@ -249,11 +266,7 @@ class _Unpacking:
                 raise ArchiveError("its SHA-256 differs from its manifest's")
 
     def _take(self, member: Listed, reader: TarReader) -> None:
-        if reader.at + member.size > self._left + BLOCK:
-            raise ArchiveError("it has more bytes than its manifest says")
-        path = member.path
-        if member.kind is FileKind.LINK or member.same_as:
-            raise ArchiveError(f"{show(path)} is a link")
+        path = self._check(member, reader)
         if path in _DROPPED or path == "." or (path == TABLESPACE_MAP and not member.size):
             return
         if _WAL in {path, parent(path)} and member.kind is FileKind.FILE:
@@ -261,6 +274,14 @@ class _Unpacking:
         if path.partition("/")[0] == FROM_BACKUP:
             raise ArchiveError(f"{show(path)} has a name that is reserved")
         self._write_member(member, reader)
+
+    def _check(self, member: Listed, reader: TarReader) -> str:
+        """The path of `member`; ArchiveError for a link, and past the size of the manifest."""
+        if reader.at + member.size > self._left + BLOCK:
+            raise ArchiveError("it has more bytes than its manifest says")
+        if member.kind is FileKind.LINK or member.same_as:
+            raise ArchiveError(f"{show(member.path)} is a link")
+        return member.path
 
     def _write_member(self, member: Listed, reader: TarReader) -> None:
         path, name = member.path, member.path.rpartition("/")[2]
@@ -331,3 +352,21 @@ class _Unpacking:
         # In every version it begins with the identifier.
         if str(int.from_bytes(found[:8], sys.byteorder)) != self._piece.facts.system_identifier:
             raise ArchiveError("it is of another cluster than its manifest says (system identifier)")
+
+
+class _AsItIs(_Unpacking):
+    """One base backup whose members are written as they are."""
+
+    def __init__(self, root: int, writer: Writer, piece: Piece, *, full: bool) -> None:
+        super().__init__(root, writer, piece, full=full)
+        self._seen = {"."}
+
+    def _take(self, member: Listed, reader: TarReader) -> None:
+        if (path := self._check(member, reader)) == ".":
+            return
+        self._see(path, path)
+        if member.kind is FileKind.FOLDER:
+            self._make_folder(path)
+            return
+        content: Iterable[bytes] = (reader.whole(),) if member.size < LARGE else reader.content()
+        self._writer.write(self._parent(path), path.rpartition("/")[2], content)
