@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shutil
 import signal
 from collections.abc import Iterator
@@ -171,6 +173,20 @@ def test_a_moment_without_an_offset_is_local_and_the_target_has_one(
     refnet(*twice, TZ="America/New_York").fails(
         2, "occurs twice", "2099-11-01T01:30:00-04:00 or 2099-11-01T01:30:00-05:00"
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another user")
+def test_root_gives_away_no_folder_that_another_user_can_move(refnet: Command, place: Path) -> None:
+    theirs = place.parent / "theirs"
+    (theirs / "data").mkdir(parents=True)
+    nobody = pwd.getpwnam("nobody").pw_uid
+    os.chown(theirs, nobody, -1)
+    theirs.chmod(0o755)
+    for folder in (theirs / "data", theirs / "new" / "data"):
+        restored = refnet("restore", "main-cluster", "--latest", "--into", folder)
+        restored.fails(2, f"another user could move {folder}")
+    assert [one.name for one in theirs.iterdir()] == ["data"]
+    assert (theirs / "data").stat().st_uid == 0
 
 
 def test_no_server_starts_in_a_folder_that_a_killed_restore_left(

@@ -6,6 +6,7 @@ somebody writes other settings.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +20,7 @@ from refnet.catalog.recovery_target import shown
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.wal import lsn_text
 from refnet.context import Context
+from refnet.core import trust
 from refnet.core.clock import Phases, rounded
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import OPEN_FOLDER, empty_tree, explained, opened, sync_folder
@@ -116,6 +118,8 @@ class ClusterRestore(RestoreWork):
         planned, recovery = self.planned, self.planned.recovery
         phases = Phases(context.clock.monotonic)
         is_new = not planned.folder.exists()
+        for problem in _obstacles(planned.folder, self._user):
+            raise problem
         with explained(planned.folder):
             planned.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._user.own(planned.folder)
@@ -181,6 +185,15 @@ def _obstacles(folder: Path, user: Account) -> Iterator[RefnetError]:
         yield RefnetError(
             f"{folder} is not an empty folder", "Give the path of a new one; nothing is replaced.", Exit.USAGE
         )
+    if user.other:
+        try:
+            trust.check(above, {0, os.geteuid(), user.uid})
+        except RefnetError as error:
+            yield RefnetError(
+                f"another user could move {folder} while root writes it: {error.message}",
+                f"Give a folder that only root or {user.name} can change, or restore as that user.",
+                Exit.USAGE,
+            )
     if not user.can_enter(above):
         yield RefnetError(
             f"the user {user.name}, which would run the server, cannot enter {above}",
