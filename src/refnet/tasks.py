@@ -5,11 +5,9 @@ arrives twice, or late after an outage, makes one backup.
 """
 
 import logging
-import multiprocessing
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -348,21 +346,13 @@ def _together(task: Retried, names: Sequence[str]) -> dict[str, Any]:
         return _backup(task, found[0])
     results: dict[SourceName, Result] = {}
     options = Options(again=task.again, since=task.asked)
-    multiprocessing.current_process().daemon = False  # Celery's are, and may have no children then
     jobs = context.settings.jobs
-    back_up_together(lambda _: _interruptible(context), found, options, jobs, results.__setitem__)
+    back_up_together(lambda _: nullcontext(context), found, options, jobs, results.__setitem__)
     errors = [*failed.values(), *(one for one in results.values() if isinstance(one, RefnetError))]
     said = {str(name): _said(one) for name, one in results.items() if not isinstance(one, RefnetError)}
     if errors:
         raise max(errors, key=lambda one: not one.transient)  # what a retry cannot change comes first
     return {"outcome": "done", "sources": said}
-
-
-@contextmanager
-def _interruptible(context: Context) -> Iterator[Context]:
-    """Let SIGINT end this process, which Celery's workers ignore; see `back_up_together`."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield context
 
 
 def _backup(task: Retried, name: SourceName) -> dict[str, Any]:

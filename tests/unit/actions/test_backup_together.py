@@ -1,100 +1,112 @@
-"""Several backups at once: a process each, all snapshots first, a killed one stops no other."""
+"""Several backups at once: a program each, all snapshots first, a killed one stops no other."""
 
 from __future__ import annotations
 
-import os
 import signal
-import time
-from contextlib import nullcontext
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import backup_child
 
 from refnet.actions import backup_together
 from refnet.actions.backup import Options
 from refnet.actions.backup_together import back_up_together
 from refnet.catalog.source_name import Kind, SourceName, in_groups
+from refnet.context import Context
 from refnet.core.errors import RefnetError
 from refnet.core.signals import interruptible
+from refnet.settings import Settings
 
 A, B, C = (SourceName(name, Kind.DATABASE) for name in ("a", "b", "c"))
 NOTES, ROLES = SourceName("notes", Kind.FOLDER), SourceName("main-globals", Kind.GLOBALS)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, act: Any, *names: SourceName, jobs: int = 2) -> tuple[Any, Any]:
-    """Back up `names` by `act`, in processes of their own; the results, and how far apart the snapshots are."""
-    found: dict[SourceName, Any] = {}
-    monkeypatch.setattr(backup_together, "backup", act)
-    context: Any = None
-    apart = back_up_together(lambda _: nullcontext(context), names, Options(), jobs, found.__setitem__)
-    return found, apart
+class Backups:
+    """Backups by an act of tests/backup_child.py."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self._monkeypatch = folder / "acts", monkeypatch
+        self.folder.mkdir()
+        self.context = Context(Settings(home=folder / "home", backup_dir=folder / "backups"))
+        self.notes: list[str] = []
+        self.shown: list[tuple[SourceName, str, int, int | None]] = []
+        self.found: dict[SourceName, Any] = {}
+
+    def run(self, act: str, *names: SourceName, jobs: int = 2, ended: Any = None) -> float | None:
+        words = (sys.executable, backup_child.__file__, act, str(self.folder))
+        self._monkeypatch.setattr(backup_together, "PROGRAM", words)
+        self._monkeypatch.setenv("PYTHONPATH", str(Path(backup_child.__file__).parents[1]))
+        return back_up_together(self._opened, names, Options(), jobs, ended or self.found.__setitem__)
+
+    @contextmanager
+    def _opened(self, name: SourceName) -> Any:
+        def progress(step: str, done: int, total: int | None) -> None:
+            self.shown.append((name, step, done, total))
+
+        yield Context(self.context.settings, progress=progress, note=self.notes.append)
 
 
-def test_all_snapshots_are_open_before_a_second_one_is_copied(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def act(_context: Any, name: SourceName, options: Options) -> Any:
-        (tmp_path / f"open-{name}").touch()
-        options.turn()
-        (tmp_path / f"copied-{name}").touch()
-        options.turn()  # of a second attempt: it waits for nothing
-        return len(list(tmp_path.glob("open-*"))) if name == C else None
+@pytest.fixture
+def backups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backups:
+    return Backups(tmp_path, monkeypatch)
 
-    found, apart = run(monkeypatch, act, A, B, C, jobs=1)
-    assert set(found) == {A, B, C}
+
+def test_each_is_copied_once_its_snapshot_is_open_and_it_has_its_turn(backups: Backups) -> None:
+    apart = backups.run("all_open", A, B, C, jobs=1)
+    assert set(backups.found) == {A, B, C}
     assert apart is not None
-    assert len(list(tmp_path.glob("copied-*"))) == 3
+    assert len(list(backups.folder.glob("copied-*"))) == 3
 
 
-def test_at_most_so_many_are_at_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def act(_context: Any, name: SourceName, options: Options) -> Any:
-        options.turn()
-        mine = tmp_path / name
-        mine.touch()
-        time.sleep(0.05)  # time for another one to begin
-        found = len(list(tmp_path.iterdir()))
-        mine.unlink()
-        return found
-
-    found, _ = run(monkeypatch, act, A, B, C, NOTES, ROLES, jobs=2)
-    assert max(found.values()) <= 2
+def test_at_most_so_many_are_at_work(backups: Backups) -> None:
+    backups.run("at_work", A, B, C, NOTES, ROLES, jobs=2)
+    assert max(backups.found.values()) <= 2
 
 
-def test_one_that_fails_or_is_killed_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    def act(_context: Any, name: SourceName, options: Options) -> Any:
-        if name == A:
-            raise RefnetError("a is down", "Start it.", transient=True)
-        options.turn()
-        if name == B:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return str(name)
-
-    found, apart = run(monkeypatch, act, A, B, C, NOTES, jobs=1)
-    assert (found[A].message, found[A].transient) == ("a is down", True)
-    assert "the backup of b was killed" in found[B].message
-    assert (found[C], found[NOTES]) == ("c", "notes")
+def test_one_that_fails_or_is_killed_stops_no_other(backups: Backups) -> None:
+    apart = backups.run("breaks", A, B, C, NOTES, jobs=1)
+    assert (backups.found[A].message, backups.found[A].transient) == ("a is down", True)
+    assert "the backup of b was killed" in backups.found[B].message
+    assert (backups.found[C], backups.found[NOTES]) == ("c", "notes")
     assert apart is not None
 
 
-def test_an_interrupt_ends_those_that_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def act(_context: Any, name: SourceName, options: Options) -> Any:
-        if name == A:
-            return "done"
-        options.turn()
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            (tmp_path / f"cleaned-{name}").touch()
-            raise
-
+def test_an_interrupt_ends_those_that_run(backups: Backups) -> None:
     def interrupt(_name: SourceName, _result: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(backup_together, "backup", act)
-    context: Any = None
     with pytest.raises(KeyboardInterrupt):
-        back_up_together(lambda _: nullcontext(context), (A, B), Options(), 2, interrupt)
+        backups.run("waits_for_its_end", A, B, ended=interrupt)
+
+
+def test_progress_and_notes_of_a_program_are_those_of_its_context(backups: Backups) -> None:
+    backups.run("shows", A, B)
+    assert sorted(backups.notes) == ["a has a hint", "b has a hint"]
+    assert {(A, "rows", 1000, 1000), (B, "rows", 1000, 1000)} <= {*backups.shown}
+    assert len(backups.shown) < 1000  # one that is shown and gone costs no message
+
+
+def test_no_setting_is_in_the_command_line_of_a_program(backups: Backups) -> None:
+    backups.context = Context(
+        Settings(home=backups.folder, backup_dir=backups.folder, database_url="postgresql://x:hunter2@h/d")
+    )
+    backups.run("shows", A)
+    assert "hunter2" not in backups.found[A][1]
+
+
+def test_a_snapshot_that_waits_too_long_for_its_turn_is_released(backups: Backups) -> None:
+    def ended(name: SourceName, result: Any) -> None:
+        backups.found[name] = result
+        if name != A:
+            raise KeyboardInterrupt  # the first one hangs
+
+    with pytest.raises(KeyboardInterrupt):
+        backups.run("waits_too_long", A, B, jobs=1, ended=ended)
+    assert "has released its snapshot" in backups.found[B].message
+    assert backups.found[B].transient
 
 
 @pytest.mark.parametrize(
@@ -113,23 +125,11 @@ def test_files_are_taken_after_databases_unless_settings_say_otherwise(
     assert in_groups((A, ROLES, NOTES), order) == groups
 
 
-def test_a_signal_while_a_process_starts_ends_it_without_a_traceback(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_a_signal_while_a_program_starts_ends_it_without_a_traceback(
+    backups: Backups, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(backup_together, "end_with_parent", lambda number: os.kill(os.getpid(), number))
     with interruptible():
-        found, _ = run(monkeypatch, lambda *_: pytest.fail("it was not interrupted"), A)
-    assert isinstance(found[A], RefnetError)
+        backups.run("signalled", A)
+    assert isinstance(backups.found[A], RefnetError)
     assert capfd.readouterr().err == ""
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
-
-
-def test_a_child_whose_end_a_signal_hid_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(group: Any, _jobs: int) -> Any:
-        for _, child in group._children.values():
-            os.waitpid(child.pid, 0)  # as where Ctrl-C comes before multiprocessing has noted the end
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(backup_together._Group, "run", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(monkeypatch, lambda *_: None, A)
