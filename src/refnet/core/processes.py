@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -21,8 +21,6 @@ from refnet.core.errors import RefnetError
 QUICK_SECONDS = 30.0
 _POLL_SECONDS = 0.005
 _BUFFER = 256 << 10
-#: Loaded now: a child between fork and exec should not load a library.
-_LIBC = ctypes.CDLL(None)
 #: How much of the end of stderr is read, in bytes.
 _MESSAGES = 4000
 
@@ -108,7 +106,17 @@ def buffered() -> tuple[str, ...]:
 
 def end_with_parent(number: int) -> None:
     """Have this process get the signal `number` when its parent dies, even by SIGKILL (prctl(2), PR_SET_PDEATHSIG)."""
-    _LIBC.prctl(1, number)
+    ctypes.CDLL(None).prctl(1, number)
+
+
+@cache
+def ending_with_parent(number: int) -> tuple[str, ...]:
+    """Return a prefix with which a program gets the signal `number` when its parent dies, even by SIGKILL.
+
+    () without setpriv (util-linux). The parent is the thread that starts the program.
+    """
+    program = shutil.which("setpriv")
+    return (program, "--pdeathsig", signal.Signals(number).name.removeprefix("SIG"), "--") if program else ()
 
 
 @contextmanager
@@ -117,12 +125,8 @@ def child(command: Sequence[str], messages: IO[bytes], **options: Any) -> Iterat
 
     messages: gets its stderr.
     """
-    with subprocess.Popen(
-        command,
-        stderr=messages,
-        preexec_fn=partial(end_with_parent, signal.SIGTERM),  # noqa: PLW1509  # one call of prctl
-        **options,
-    ) as process:
+    command = [*ending_with_parent(signal.SIGTERM), *command]
+    with subprocess.Popen(command, stderr=messages, **options) as process:
         try:
             yield process
         finally:

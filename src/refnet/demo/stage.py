@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import ClassVar
@@ -25,7 +24,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import check_own, explained, remove_tree
 from refnet.core.locks import locked
 from refnet.core.page import render
-from refnet.core.processes import end_with_parent
+from refnet.core.processes import ending_with_parent
 from refnet.core.signals import delayed
 from refnet.postgres import binaries, embedded
 from refnet.settings import load
@@ -152,7 +151,8 @@ class DemoStage:
         """Run a refnet command in the configuration's folder until the block ends, as a service would."""
         typed = shlex.join(["refnet", *arguments])
         self._print(f"   $ {typed} &", False)
-        command, said = [*_REFNET, *arguments], subprocess.DEVNULL
+        command = [*ending_with_parent(signal.SIGTERM), *_REFNET, *arguments]
+        said = subprocess.DEVNULL
         with delayed():
             child = subprocess.Popen(
                 command,
@@ -163,7 +163,6 @@ class DemoStage:
                 stderr=said,
                 text=True,
                 process_group=0,
-                preexec_fn=partial(end_with_parent, signal.SIGTERM),  # noqa: PLW1509  # one call of prctl
             )
         try:
             yield

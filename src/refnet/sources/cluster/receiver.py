@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -26,7 +25,7 @@ from refnet.catalog.wal_stream import Course, StreamReport, StreamState
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explained, make_folder, replace_file
-from refnet.core.processes import end_with_parent
+from refnet.core.processes import ending_with_parent
 from refnet.local_postgres import binaries_for
 from refnet.postgres.session import Target
 from refnet.settings import Settings
@@ -211,6 +210,7 @@ class _Stream:
     def _running(self) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
         program = binaries_for(self._receiver.settings, self._server.facts.major).tool("pg_receivewal")
         command = [
+            *ending_with_parent(signal.SIGTERM),
             *(str(program), f"--directory={self._archive.live}", "--no-loop", "--no-password"),
             *("--synchronous", "--status-interval=1", f"--slot={self._slot}"),
         ]
@@ -225,7 +225,6 @@ class _Stream:
                 env=environment,
                 pass_fds=(self._receiver.lock,),
                 start_new_session=True,
-                preexec_fn=partial(end_with_parent, signal.SIGTERM),  # noqa: PLW1509  # one call of prctl
             )
             try:
                 yield process, messages

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from array import array
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import BinaryIO
@@ -19,13 +20,14 @@ from refnet.core.member_names import MAX_PART, ArchiveError, checked, leads_insi
 from refnet.sources.folder.gzip_members import MEMBER_BYTES, MemberWriter
 from refnet.sources.folder.listing import FILE_MODE, FileKind, FileList, Listed
 from refnet.sources.folder.scope import HARD_LINKS, SET_ID, CountedMetadata, ExcludedEntries, Scope
-from refnet.sources.folder.small_files import ReadRun, listed_file, read_ahead
 from refnet.sources.folder.tar_archive import END, header, padding
-from refnet.sources.folder.tree import Fingerprint, same, stamp
-from refnet.sources.folder.walk import FolderStates, WalkedEntry, changed_folders, runs, walk
+from refnet.sources.folder.tree import Fingerprint, Record, recorded, same, stamp
+from refnet.sources.folder.walk import EntryRun, FolderStates, WalkedEntry, changed_folders, runs, walk
 
 #: How often a file is read that changes while it is read; the last copy stays, with a note.
 _TRIES = 3
+#: The most bytes of a file that is read and written at once.
+_SMALL = 16 << 10
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 #: The bytes that holes must save, and the unit of st_blocks.
 _LEAST_SAVED, _SECTOR = 64 << 10, 512
@@ -60,9 +62,8 @@ def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) 
         writer = _Writer(tar, progress)
         if scope.only is None:
             writer.add_folder(".", root)
-        with closing(read_ahead(runs(root, scope, left_out, writer.states), jobs)) as read:
-            for one in read:
-                writer.add_run(one)
+        for run in runs(root, scope, left_out, writer.states):
+            writer.add_run(run)
         unsettled = _settle(root, scope, writer)
         tar.write(END)
         tar.finish()
@@ -125,16 +126,17 @@ class _Writer:
         self._progress = progress
         self._reported = 0
 
-    def add_run(self, read: ReadRun) -> None:
-        """Write the entries of a run, which may have been read."""
-        (prefix, folder, names, kinds, error), since_ns, files = read
-        for name, one in zip(names, files, strict=True):
-            path = prefix + name
-            if one is None:
-                self.add(WalkedEntry(path, name, folder, kinds.get(name, FileKind.FILE), error))
+    def add_run(self, run: EntryRun) -> None:
+        """Write the entries of a run."""
+        since_ns = time.time_ns()
+        for name in run.names:
+            path, kind = run.prefix + name, run.kinds.get(name, FileKind.FILE)
+            small = _small_file(run.folder, name, path) if kind is FileKind.FILE and not run.error else None
+            if small is None:
+                self.add(WalkedEntry(path, name, run.folder, kind, run.error))
                 continue
-            record, its_stamp, digest, member = one
-            self.files.append(listed_file(path, record, digest, self._tar.raw))
+            record, its_stamp, digest, member = small
+            self.files.append(_listed(path, record, digest, self._tar.raw))
             self._stamps.append(its_stamp)
             self._tar.write(member)
             self._tar.end_entry(path, len(member))
@@ -316,6 +318,40 @@ class _Writer:
         self._tar.write(padding(listed.size))
         self._tar.end_member()
         return listed._replace(sha256=digest.hexdigest()), read
+
+
+def _small_file(folder: int, name: str, path: str) -> tuple[Record, int, str, bytes] | None:
+    """Read the file `name` of the open `folder` in the way that costs least; None if it is not small, plain and unchanged.
+
+    Returns its record, its stamp, the SHA-256 of its content (hex), and its member: header, content and padding.
+    """
+    try:
+        if len(raw := os.fsencode(path)) > MAX_PART:
+            checked(raw)
+        handle = os.open(name, OPEN_FILE, dir_fd=folder)
+    except (ArchiveError, OSError):
+        return None
+    try:
+        status = os.fstat(handle)
+        is_plain = stat.S_ISREG(status.st_mode) and not status.st_mode & _SET_ID and status.st_nlink == 1
+        if not is_plain or status.st_size > _SMALL or attributes.read(handle) != (NONE, ()):
+            return None
+        data = os.read(handle, status.st_size + 1)
+        if len(data) != status.st_size or not same(status, os.fstat(handle)):
+            return None
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    record, digest = recorded(status), sha256(data).hexdigest()
+    member = header(_listed(path, record, digest, -1)) + data + padding(len(data))
+    return record, stamp(status), digest, member
+
+
+def _listed(path: str, record: Record, digest: str, at: int) -> Listed:
+    """The entry of a file with the SHA-256 `digest`, whose header is at the byte `at` of the tar."""
+    _, size, mode, uid, gid, mtime_ns, _ = record
+    return Listed(path, FileKind.FILE, size, mode & FILE_MODE, mtime_ns, uid, gid, at, digest)
 
 
 def _is_sparse(status: os.stat_result, descriptor: int) -> bool:
