@@ -130,6 +130,30 @@ def test_a_list_of_slow_pages_is_ended(server: Hostile) -> None:
     server.answer = lambda: (200, {}, b"<ListBucketResult/>")  # ends what the library still reads
 
 
+@pytest.mark.parametrize(
+    ("library", "call"),
+    [
+        ("put", lambda bucket: bucket.put("a", b"x")),
+        ("get", lambda bucket: bucket.get("a", 1)),
+        ("delete", lambda bucket: bucket.delete("a")),
+    ],
+)
+def test_a_call_that_hangs_in_the_library_is_given_up(
+    server: Hostile, monkeypatch: pytest.MonkeyPatch, library: str, call: Callable[[CloudBucket], object]
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(cloud.obstore, library, lambda *_, **__: over.wait())
+    place = BucketPlace("s3", "bucket", "", f"http://127.0.0.1:{server.server_port}", "eu", CREDENTIAL)
+    hung = CloudBucket(place, replace(PATIENT, hangs=0.05, longest=0.0))
+    hung.requests = None
+    try:
+        with pytest.raises(BucketError, match="it was not complete within 0 s") as caught:
+            call(hung)
+    finally:
+        over.set()
+    assert caught.value.kind is BucketFailure.UNREACHABLE
+
+
 def test_an_object_longer_than_its_header_says_is_not_read_to_the_end(
     bucket: CloudBucket, server: Hostile, monkeypatch: pytest.MonkeyPatch
 ) -> None:

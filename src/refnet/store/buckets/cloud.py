@@ -12,11 +12,11 @@ import logging
 import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError, PreconditionError
@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # they are only in obstore's stubs
     from obstore import GetResult, ObjectMeta
     from obstore.store import ObjectStore
 
+_Answer = TypeVar("_Answer")
 #: A client is made again after this time, so that the end of the locks moves on.
 _RENEWED_SECONDS = 3600.0
 #: The most objects that are listed.
@@ -65,6 +66,8 @@ class Patience:
     read: float = 60.0
     #: The same, while an object is sent: obstore counts from the first byte that it sends.
     upload: float = 15 * 60.0
+    #: A call of obstore in all. Its own limit of one request is an hour; this one also ends a call that hangs in it.
+    hangs: float = 75 * 60.0
     #: Requests without content.
     small: Waiting = Waiting()
 
@@ -103,7 +106,7 @@ class CloudBucket:
                 sending = in_background(
                     obstore.put, self._writing(), key, data, mode="create", use_multipart=False
                 )
-                done = sending.result()
+                done = self._answer(sending)
                 if done["e_tag"]:
                     return self._version(done["version"])
                 error = self._server.refused("create", name, "HTTP 200")
@@ -135,7 +138,8 @@ class CloudBucket:
         """Yield objects from obstore's list, which accepts a folder but no partial name."""
         folder = (self._prefix + prefix).rpartition("/")[0] or None
         with self._explained(prefix):
-            found = in_background(_all_listed, obstore.list(self._reader, folder, chunk_size=1000)).result()
+            pages = obstore.list(self._reader, folder, chunk_size=1000)
+            found = self._answer(in_background(_all_listed, pages))
         if found is None:
             raise self._server.error(
                 BucketFailure.DAMAGED, f"cannot list {prefix}: more than {_MOST:,} objects"
@@ -175,10 +179,8 @@ class CloudBucket:
             return self.requests.folders()
         with self._explained(""):
             asking = in_background(obstore.list_with_delimiter, self._reader, self._place.prefix or None)
-            longest = self._patience.small.pages  # obstore itself reads pages without an end
-            if not wait([asking], longest).done:
-                raise TimeoutError(f"the list was not complete within {longest:.0f} s")
-            found = asking.result()["common_prefixes"]
+            # obstore itself reads pages without an end
+            found = self._answer(asking, self._patience.small.pages)["common_prefixes"]
         names = (one.removeprefix(self._prefix) for one in found if one.startswith(self._prefix))
         return bucket.top_folders(names, self.shown)
 
@@ -194,22 +196,29 @@ class CloudBucket:
                     BucketFailure.REFUSED, f"{why} without a credential of the settings", hint
                 )
             try:
-                obstore.delete(self._reader, self._prefix + name)
+                self._answer(in_background(obstore.delete, self._reader, self._prefix + name))
             except (BaseError, OSError) as failed:
                 raise self._server.refused("delete", name, str(failed)) from None
         except BucketError as error:
             if error.kind is not BucketFailure.MISSING:
                 raise
 
+    def _answer(self, asked: Future[_Answer], longest: float | None = None) -> _Answer:
+        """The answer of a call; TimeoutError after `longest` seconds (None: `Patience.hangs`)."""
+        seconds = self._patience.hangs if longest is None else longest
+        if not wait([asked], seconds).done:
+            raise TimeoutError(f"it was not complete within {seconds:.0f} s")
+        return asked.result()
+
     def _read(self, name: str, most: int, version: str = "") -> tuple[bytes, str]:
         """Return an object of at most `most` bytes, and the id of its version."""
         key = self._prefix + checked_name(name)
         asked = {"version": version} if version and self._place.kind == "s3" else {}
         try:
-            found = in_background(obstore.get, self._reader, key, options=asked).result()  # type: ignore[arg-type]
+            found = self._answer(in_background(obstore.get, self._reader, key, options=asked))  # type: ignore[arg-type]
             if found.meta["size"] > most:
                 raise bucket.too_large(name, self.shown, most)
-            data = in_background(_at_most, found, most, with_room(found.meta["size"])).result()
+            data = self._answer(in_background(_at_most, found, most, with_room(found.meta["size"])))
             if data is None:
                 raise bucket.too_large(name, self.shown, most)
             return data, self._version(found.meta["version"])
