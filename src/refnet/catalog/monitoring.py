@@ -29,6 +29,10 @@ OVERDUE = timedelta(days=2)
 CLOCKS = timedelta(seconds=2)
 #: A copy of a restore that is older is one of a killed run.
 LONGEST_RESTORE = timedelta(days=1)
+#: A run that takes longer than this many times the longest of so many before it, and than so long, may hang.
+_TIMES, _BEFORE, _LEAST = 3, 10, timedelta(hours=1)
+#: The same for the first runs of a source.
+_LONGEST_FIRST = timedelta(days=1)
 #: An artifact below this fraction of the median of the last ones is small.
 SHRUNK = 0.5
 #: The number of artifacts that make a history of sizes: at least, at most.
@@ -151,7 +155,7 @@ def watch(
         checks += _shrunk(source, newest)
     if entries:
         checks += [_damage(source), _drill(source)]
-    return (*checks, *_last_run(source))
+    return (*checks, *_last_run(source), *_running(source))
 
 
 def _since(name: SourceName, entries: Sequence[Entry], history: History, installed: datetime) -> datetime:
@@ -355,6 +359,26 @@ def _last_run(source: _Source) -> list[Check]:
     if source.newest and source.newest.published > run.started:
         return []
     return [source.check("last run", Status.WARNING, f"failed: {run.message}")]
+
+
+def _running(source: _Source) -> Iterator[Check]:
+    """Report runs that take far longer than usual: one that hangs may hold a lock, or a snapshot of the database."""
+    history = source.history
+    for run in history.at_work:
+        if run.source != source.name:
+            continue
+        alike = [one for one in history.runs if (one.kind, one.source) == (run.kind, run.source)]
+        done = [one.seconds for one in alike if one.ended is Ended.DONE][-_BEFORE:]
+        usual = timedelta(seconds=max(done, default=0.0))
+        takes = source.now - run.started
+        if takes > (max(_TIMES * usual, _LEAST) if done else _LONGEST_FIRST):
+            before = (
+                f"the last {len(done)} took at most {formatting.age(usual)}" if done else "it is the first"
+            )
+            says = (
+                f"the {run.kind} has run for {formatting.age(takes)}, {before}; if it hangs, end it and retry"
+            )
+            yield source.check("running", Status.WARNING, says)
 
 
 def watch_gone(name: SourceName, found: Gone) -> Check:

@@ -33,7 +33,8 @@ _LARGEST = 4 << 20
 #: Check → its topic; other checks are not reported.
 _TOPICS = {
     **{
-        what: what for what in ("size", "proof", "shrunk", "damage", "drill", "free space", "gone", "sources")
+        what: what
+        for what in ("size", "proof", "shrunk", "damage", "drill", "running", "free space", "gone", "sources")
     },
     "age": "backup",
     "last run": "backup",

@@ -15,6 +15,7 @@ from refnet.catalog.monitoring_stores import watch_store
 from refnet.catalog.run import Ended, History, Run, RunKind, Totals
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.catalog.store import HalfMade, Leftover, Unlisted
+from refnet.telemetry.notify import findings
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 DATABASE, CONFIG = SourceName.DATABASE, SourceName.CONFIG
@@ -233,6 +234,32 @@ def test_a_last_run_that_failed_is_told_until_one_succeeds() -> None:
 
     after = watch(DATABASE, Catalog.of([entry(0.05, PROVEN)]), History((failed,)), DAILY, NOW)
     assert "last run" not in {one.what for one in after}
+
+
+@pytest.mark.parametrize(
+    ("hours", "before", "alarm"),
+    [
+        (0.9, (60.0,), False),  # below an hour nothing is alarmed
+        (1.1, (60.0, 120.0), True),
+        (5.9, (60.0, 7200.0), False),
+        (6.1, (60.0, 7200.0), True),
+        (23.0, (), False),
+        (25.0, (), True),
+        (-1.0, (60.0,), False),  # the clock was set back
+    ],
+)
+def test_a_run_far_over_its_usual_time_is_an_alarm_until_it_ends(
+    hours: float, before: tuple[float, ...], alarm: bool
+) -> None:
+    ended = tuple(replace(run(2), id=f"{seconds}", seconds=seconds) for seconds in before)
+    now = replace(run(hours / 24), id="now", ended=None)
+    at_work = History(ended, (now,))
+    checks = watch(DATABASE, Catalog.of([*HEALTHY]), at_work, DAILY, NOW)
+    assert [one.status for one in checks if one.what == "running"] == [WARNING] * alarm
+    messages = findings(checks, at_work)
+    assert ("has run for" in (messages.get("database running") or "")) is alarm
+    after = watch(DATABASE, Catalog.of([*HEALTHY]), History((*ended, run(hours / 24))), DAILY, NOW)
+    assert "running" not in {one.what for one in after}
 
 
 @pytest.mark.parametrize(
