@@ -9,7 +9,7 @@ from tests.fuzz.strategies import texts
 from tests.unit.catalog.test_globals import TEXT
 
 from refnet.sources.roles.global_statements import NotGlobalsError, read
-from refnet.sources.roles.globals_plan import LiveRoles, decide
+from refnet.sources.roles.globals_plan import LiveRoles, WantedRoles, decide
 
 WORDS = [*TEXT.split(), "'", '"', "E'", "\\", "--", "/*", "$$", ";", "DROP", "SELECT", "U&'a'"]
 
@@ -21,7 +21,7 @@ def test_roles_are_read_or_refused(text: str) -> None:
     for one in found or ():
         assert tuple(read(f"{one.sql};")) == (one,)
     if found:
-        decide("a", found, LiveRoles("b", found[: len(found) // 2]))
+        decide(WantedRoles("a", "", found), LiveRoles("b", found[: len(found) // 2]))
 
 
 @fuzzed

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.throwaway import throwaway
 
 from refnet.catalog.artifact import OpenArtifact
+from refnet.catalog.manifest import Outcome
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
@@ -19,6 +20,7 @@ from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 from refnet.settings import Settings
 from refnet.sources.base import Permits
+from refnet.sources.permitted import NOTHING, Permitted
 from refnet.sources.roles import source
 from refnet.sources.roles.globals_artifact import GlobalsArtifact
 from refnet.sources.roles.source import GlobalsRestore, Roles
@@ -71,7 +73,8 @@ def test_a_role_with_the_name_of_a_keyword_is_that_role_alone(server: Cluster, t
 def test_a_setting_that_only_a_superuser_may_change_is_a_power(server: Cluster, setting: str) -> None:
     found = forged(f"CREATE ROLE evil; ALTER ROLE evil SET \"{setting}\" TO 'on';")
     plan = GlobalsRestore(found, server.target(), server.binaries).plan()
-    assert plan.powers == {"evil": (f"sets {setting}",)}
+    shown = setting if setting.islower() else f'"{setting}"'
+    assert [str(one) for one in plan.withheld] == [f"evil: sets {shown} to 'on'"]
     with pytest.raises(RefnetError, match="gives the role evil powers"):
         plan.check()
 
@@ -79,15 +82,27 @@ def test_a_setting_that_only_a_superuser_may_change_is_a_power(server: Cluster, 
 def test_a_recovery_creates_no_role_with_powers_unless_told(
     server: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = forged("CREATE ROLE boss; ALTER ROLE boss WITH SUPERUSER LOGIN PASSWORD 'known';")
+    attributes = "SUPERUSER INHERIT NOCREATEROLE NOCREATEDB LOGIN NOREPLICATION NOBYPASSRLS PASSWORD 'known'"
+    found = forged(f"CREATE ROLE boss; ALTER ROLE boss WITH {attributes};")
 
-    def of(_context: object, _chosen: object, *, role_powers: bool) -> GlobalsRestore:
-        return GlobalsRestore(found, server.target(), server.binaries, role_powers)
+    def of(
+        _context: object, _chosen: object, permitted: Permitted = NOTHING, **options: bool
+    ) -> GlobalsRestore:
+        return GlobalsRestore(found, server.target(), server.binaries, permitted, **options)
 
     monkeypatch.setattr(source, "restore_of", of)
     roles, context = Roles(Settings(), MAIN), Context(Settings())
-    with pytest.raises(RefnetError, match="boss powers: SUPERUSER"):
-        roles.recover(context, found.stored, Permits())
-    assert not rows(server, "SELECT 1 FROM pg_roles WHERE rolname = 'boss'")
-    assert roles.recover(context, found.stored, Permits(role_powers=True))
-    assert rows(server, "SELECT rolsuper FROM pg_roles WHERE rolname = 'boss'") == [(True,)]
+    asked = roles.powers(context, found.stored, Permits())
+    assert ([str(one) for one in asked.open], asked.granting) == (
+        ["boss: SUPERUSER"],
+        ('ALTER ROLE "boss" WITH SUPERUSER',),
+    )
+    assert roles.recover(context, found.stored, Permits())
+    super_ = "SELECT rolsuper FROM pg_roles WHERE rolname = 'boss'"
+    assert rows(server, super_) == [(False,)]
+    (same,) = roles.compare(context, found.stored, Permits())
+    assert same.outcome is Outcome.PASSED
+    with server.target().connect() as session:
+        session.execute("DROP ROLE boss")
+    assert roles.recover(context, found.stored, Permits(powers=Permitted.of(["boss: SUPERUSER"])))
+    assert rows(server, super_) == [(True,)]

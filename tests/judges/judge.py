@@ -24,6 +24,7 @@ from refnet.core.errors import RefnetError
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.proof_run import ProofOptions
+from refnet.sources.permitted import Permitted
 from refnet.sources.roles.globals_artifact import GlobalsArtifact, GlobalsMaker
 from refnet.sources.roles.source import GlobalsRestore
 
@@ -101,7 +102,7 @@ class Case:
             proof = held(content).prove(Level.PROVEN, options)
             assert proof.outcome is Outcome.PASSED or proof.fault is Fault.SOURCE, proof.reasons
         other = self.court.other
-        globals_done = GlobalsRestore(roles, other.target(), other.binaries, role_powers=True).run()
+        globals_done = GlobalsRestore(roles, other.target(), other.binaries, Permitted(everything=True)).run()
         done = restore(self.restored, held(content), other.binaries, create_roles=True, role_powers=True)
         said = [*done.notes, *held(content).index.unchecked, globals_done.finding.reason]
         if any(one.startswith("subscriptions are not in the backup") for one in said):

@@ -39,6 +39,7 @@ from refnet.recovery.plan import Journal, JournalFile, RecoveryPlan, Stage, read
 from refnet.settings import FILE_NAME, SYSTEM_FILE, Settings, variable
 from refnet.sources import kind_of, source_of
 from refnet.sources.base import Permits
+from refnet.sources.permitted import AskedPowers, Permitted
 from refnet.store import backup_folder, settings_copies
 
 
@@ -54,8 +55,8 @@ class RecoveryRequest:
     from_database: str | None = None
     #: Run commands from the backup.
     run_restored: bool = False
-    #: Create also the roles of the backup that have powers.
-    role_powers: bool = False
+    #: The powers that roles of the backup may get.
+    powers: Permitted = Permitted()
     #: Choose among these artifacts, which a fetch has brought; None: all.
     fetched: frozenset[str] | None = None
     #: The backup folder into which it has brought them, whatever the configuration that comes back names; None: that of
@@ -81,6 +82,8 @@ class Planned:
     notes: tuple[str, ...] = ()
     #: Why sources will not be restored.
     problems: tuple[RefnetError, ...] = ()
+    #: The powers of roles that each source asks for; one whose server does not respond is asked in its stage.
+    powers: Mapping[SourceName, AskedPowers] = field(default_factory=dict)
 
     @property
     def commands(self) -> list[RecoveryCommand]:
@@ -139,6 +142,11 @@ class Planned:
             "commands": [
                 {"stage": one.stage, "command": one.line, "restored": one.restored} for one in self.commands
             ],
+            "role_powers": [
+                {"source": source, "permit": str(power), "permitted": by or None}
+                for source, asked in self.powers.items()
+                for power, by in (*asked.permitted.items(), *((one, "") for one in asked.open))
+            ],
             "notes": [*self.setup.notes, *self.notes],
             "problems": [one.to_json() for one in self.problems],
         }
@@ -176,7 +184,17 @@ class Recovery:
         planned = Planned(
             self.plan, setup, (*self._clocks, *said(Context(setup.settings, self.clock), self.plan))
         )
-        return replace(planned, problems=tuple(self._problems(planned)))
+        return replace(planned, problems=tuple(self._problems(planned)), powers=dict(self._powers()))
+
+    def _powers(self) -> Iterator[tuple[SourceName, AskedPowers]]:
+        """Yield the powers of roles that sources ask for, as far as their servers respond."""
+        live = self._live(self.plan.entries)
+        for source in self.plan.replacing:
+            if live.setup.knows(source):
+                with suppress(RefnetError):  # its problem is named, or its stage names it
+                    asked = live.powers(source, self.plan.entries[source])
+                    if asked.permitted or asked.open:
+                        yield source, asked
 
     def _problems(self, planned: Planned) -> Iterator[RefnetError]:
         """Yield reasons why sources will not be restored. Unreachable servers are checked again in their stage."""
@@ -267,7 +285,9 @@ class Recovery:
         return found
 
     def _live(self, entries: Mapping[SourceName, Entry]) -> Live:
-        permits = Permits(self._request.from_database, self._request.role_powers)
+        permits = Permits(
+            self._request.from_database, self._request.powers, continued=self.plan.left is not None
+        )
         return Live(self._setup(entries), self.clock, permits, self._variables)
 
     def _journal(self, entries: Mapping[SourceName, Entry]) -> Path:

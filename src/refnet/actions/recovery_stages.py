@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
@@ -19,10 +19,11 @@ from refnet.catalog.source_name import Kind, SourceName
 from refnet.context import Context
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError, worst
-from refnet.core.formatting import compared
+from refnet.core.formatting import compared, some
 from refnet.recovery.plan import JournalFile, RecoveryPlan, Stage, restored_in
 from refnet.sources import hooks, source_of
 from refnet.sources.base import Permits
+from refnet.sources.permitted import AskedPowers, Power
 
 _UNKNOWN = "the settings do not name it"
 _WITHOUT = "Without services: REFNET_RECOVER_SERVICES=none."
@@ -54,6 +55,10 @@ class RecoveryDone:
     behind: Mapping[SourceName, str] = field(default_factory=dict)
     #: The artifacts of databases that were made from base backups and WAL.
     made: tuple[str, ...] = ()
+    #: Powers that roles did not get because nobody permitted them, by source.
+    withheld: Mapping[SourceName, AskedPowers] = field(default_factory=dict)
+    #: Server → lines for psql that set the passwords of roles that came back without one.
+    passwords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -61,9 +66,13 @@ class RecoveryDone:
 
     @property
     def exit(self) -> Exit:
-        """DAMAGED if live data differ from the backup; FAILED if something is not restored, or not up to the last commit."""
+        """DAMAGED if live data differ from the backup; FAILED if something is not restored, or not up to the last commit.
+
+        CONFIRM if roles lack powers that nobody permitted.
+        """
         differs = any(finding.outcome is Outcome.FAILED for finding in self.findings)
-        return worst([Exit.DAMAGED] * differs + [Exit.FAILED] * bool(self.missing or self.behind))
+        failed = [Exit.FAILED] * bool(self.missing or self.behind)
+        return worst([Exit.DAMAGED] * differs + failed + [Exit.CONFIRM] * bool(self.withheld))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -72,6 +81,11 @@ class RecoveryDone:
             "complete": not self.missing,
             "missing": dict(self.missing),
             "behind": dict(self.behind),
+            "withheld": [
+                {"source": source, "powers": [*map(str, asked.open)], "sql": list(asked.granting)}
+                for source, asked in self.withheld.items()
+            ],
+            "passwords": {server: list(lines) for server, lines in self.passwords.items()},
             "ages": {source: round(age.total_seconds()) for source, age in self.ages.items()},
             "stages": [
                 {"stage": one.stage, "says": list(one.says), "seconds": round(one.seconds, 3)}
@@ -94,6 +108,11 @@ class Live:
     def context(self, restored: Callable[[], None] = lambda: None) -> Context:
         """What a restore works with. `restored`: see `Context.restored`."""
         return Context(self.setup.settings, self.clock, restored=restored, variables=self.variables)
+
+    def powers(self, source: SourceName, entry: Entry) -> AskedPowers:
+        """The powers of roles that the restore of `source` from `entry` would give."""
+        context = self.context()
+        return self.setup.source(source).powers(context, context.store.artifact(entry), self.permits)
 
     def commands(self) -> dict[Stage, tuple[str, ...]]:
         """Command lines from a backup, by stage."""
@@ -119,6 +138,10 @@ class Operator(Protocol):
 
     def permit_run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
         """Ask whether command lines from a backup may run."""
+        ...
+
+    def permit_powers(self, artifact: str, powers: Sequence[Power]) -> Sequence[Power]:
+        """Ask which of `powers` the roles of `artifact` may get; nothing is raised for one that is refused."""
         ...
 
     def report(self, done: StageDone) -> None: ...
@@ -155,8 +178,10 @@ def run_stages(
     ages = {s: clock.now() - entry.created for s, entry in entries.items() if s not in missing}
     before = plan.left.began if plan.left else None
     seconds = clock.monotonic() - began
-    left, made = (*run.failed, *run.unknown), tuple(run.made)
-    return RecoveryDone(tuple(done), seconds, ages, before, missing, left, run.behind, made)
+    left, made = (*run.failed, *run.unknown, *run.withheld), tuple(run.made)
+    return RecoveryDone(
+        tuple(done), seconds, ages, before, missing, left, run.behind, made, run.withheld, run.passwords()
+    )
 
 
 @dataclass
@@ -177,6 +202,7 @@ class _RecoveryRun:
     #: See `RecoveryDone`.
     behind: dict[SourceName, str] = field(default_factory=dict)
     made: list[str] = field(default_factory=list)
+    withheld: dict[SourceName, AskedPowers] = field(default_factory=dict)
     latest: LatestDatabases = field(init=False)
 
     def __post_init__(self) -> None:
@@ -196,7 +222,11 @@ class _RecoveryRun:
             findings = self._check() if stage is Stage.CHECK else ()
             says += _verdicts(findings) if stage is Stage.CHECK else self._start(stage)
         own = {*restored_in(stage, self.plan.entries)}
-        if self.journal and not self._waits(stage) and not own & {*self.failed, *self.unknown}:
+        if (
+            self.journal
+            and not self._waits(stage)
+            and not own & {*self.failed, *self.unknown, *self.withheld}
+        ):
             self.journal.done(stage)
         return StageDone(stage, tuple(says), self.clock.monotonic() - began, findings)
 
@@ -246,11 +276,42 @@ class _RecoveryRun:
             # `hooks.around` of its restore calls that when the data are back, before a hook that may fail
             context = self.live.context(partial(record, hooks=True))
             chosen = context.store.artifact(entry)
+            asked = self._permit(source, entry)
             says = [*latest, *self.live.setup.source(source).recover(context, chosen, self.live.permits)]
-        record(hooks=False)
+            if asked.open:
+                self.withheld[source] = asked
+                says.append(f"without powers that nobody permitted: {some([*map(str, asked.open)])}")
+        if source not in self.withheld:  # the next run asks again
+            record(hooks=False)
         if source == SourceName.CONFIG:
-            self.live = self.make_live(self.plan.entries)
+            self._renew()
         return says
+
+    def _permit(self, source: SourceName, entry: Entry) -> AskedPowers:
+        """Ask the user for powers of roles that nothing permits yet; return what the restore is to give, and what not."""
+        asked = self.live.powers(source, entry)
+        if asked.open and (given := self.operator.permit_powers(entry.name, asked.open)):
+            powers = self.live.permits.powers.with_confirmed(asked.artifact, given)
+            self.live = replace(self.live, permits=replace(self.live.permits, powers=powers))
+            asked = self.live.powers(source, entry)
+        return asked
+
+    def _renew(self) -> None:
+        """Read the settings again, which the configuration or a new database changed; what was permitted stays."""
+        permits = self.live.permits
+        self.live = replace(self.make_live(self.plan.entries), permits=permits)
+
+    def passwords(self) -> dict[str, tuple[str, ...]]:
+        """Server → lines for psql that set the passwords which roles lack; () where a server does not say."""
+        found: dict[str, tuple[str, ...]] = {}
+        context = self.live.context()
+        for source, entry in self.plan.entries.items():
+            if self.live.setup.knows(source) and source not in self.failed:
+                with suppress(RefnetError):
+                    own = source_of(context.settings, source)
+                    if lines := own.left_to_do(context, context.store.artifact(entry)):
+                        found[own.what()] = tuple(lines)
+        return found
 
     def _latest(self, source: SourceName, entry: Entry) -> tuple[Entry, list[str]]:
         """The artifact to restore of `source`, and what was done: up to the last commit that arrived here, else `entry`."""
@@ -292,7 +353,7 @@ class _RecoveryRun:
         except RefnetError as error:
             self.behind[source] = error.message
             return [f"{source} is not restored: {error.message}. {error.hint}"]
-        self.live = self.make_live(self.plan.entries)
+        self._renew()
         return says + self._restore(source)
 
     def _ask_to_run(self, only: Stage | None = None) -> None:
@@ -332,7 +393,7 @@ class _RecoveryRun:
         for source, entry in known.items():
             if source not in self.failed:
                 chosen = context.store.artifact(entry)
-                found += source_of(context.settings, source).compare(context, chosen)
+                found += source_of(context.settings, source).compare(context, chosen, self.live.permits)
         self.unknown |= dict.fromkeys(sorted(plan.entries.keys() - known.keys()), _UNKNOWN)
         whys = {**self.unknown, **dict.fromkeys(self.failed, "it is not restored completely")}
         found += [Finding(one, Outcome.UNVERIFIED, why) for one, why in whys.items()]

@@ -73,6 +73,13 @@ To = Annotated[
         help="Restore to this folder or database URL (without a password) instead of the live one.",
     ),
 ]
+Permit = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="POWER",
+        help="Give roles the powers of this list on the recovery page (SHA256:…), or this one ('ROLE: POWER'; repeatable).",
+    ),
+]
 FromDatabase = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Restore the data of this database, which is not the target."),

@@ -34,6 +34,7 @@ from refnet.cli.context import (
     note,
     permit_run,
     print_json,
+    says_yes,
     warn,
 )
 from refnet.cli.output import output, say
@@ -44,6 +45,7 @@ from refnet.core.member_names import show
 from refnet.recovery.plan import SAYS, Stage
 from refnet.servers import ActsOn
 from refnet.settings import user_path, variable
+from refnet.sources.permitted import Permitted, Power
 from refnet.store import settings_copies
 from refnet.store.settings_copies import SettingsCopy
 
@@ -83,8 +85,9 @@ class Asked:
     force: options.Force = False
     run_restored: options.RunRestored = False
     role_powers: Annotated[
-        bool, typer.Option("--role-powers", help="Also create roles with powers such as SUPERUSER.")
+        bool, typer.Option("--role-powers", help="Give roles all powers that the backup asks for.")
     ] = False
+    permit: options.Permit = None
     from_database: options.FromDatabase = None
     skip: Annotated[
         list[str] | None, typer.Option(metavar="SOURCE", help="Leave this source out (repeatable).")
@@ -104,7 +107,7 @@ class Asked:
             self.only,
             self.from_database,
             self.run_restored,
-            self.role_powers,
+            Permitted.of(self.permit or (), everything=self.role_powers),
             skip=skip,
             variables=output.variables,
         )
@@ -293,6 +296,14 @@ class _Operator:
         lines = [(stage, line) for stage, each in commands.items() for line in each]
         permit_run(lines, "REFNET_RECOVER_SERVICES=none recovers the data without services.")
 
+    def permit_powers(self, artifact: str, powers: Sequence[Power]) -> Sequence[Power]:
+        if not at_terminal():
+            return ()
+        print(
+            f"{artifact} asks for powers of roles. Who can write a backup can ask for any.", file=sys.stderr
+        )
+        return [power for power in powers if says_yes(f"Give {power}?")]
+
     def report(self, done: StageDone) -> None:
         if self.quiet:
             return
@@ -306,6 +317,7 @@ def _print_end(done: RecoveryDone, now: datetime) -> None:
         print(f"NOT RESTORED: {source}: {formatting.plain(why)}")
     for source, why in done.behind.items():
         print(f"NOT THE LAST COMMIT: {source}: {formatting.plain(why)}")
+    _print_powers(done)
     if done.missing:
         again = ": run `refnet recover` again, it continues" if done.left else ""
         print(f"the recovery is not complete{again}")
@@ -315,6 +327,19 @@ def _print_end(done: RecoveryDone, now: datetime) -> None:
         say(f"  it began {formatting.age(now - done.began_before)} ago, with a run that was interrupted")
     for source, age in done.ages.items():
         say(f"  {source}: the data are {formatting.age(age)} old (RPO)")
+
+
+def _print_powers(done: RecoveryDone) -> None:
+    """Print the powers that roles did not get, and the lines that set their passwords."""
+    for source, asked in done.withheld.items():
+        print(f"WITHHELD: {source}: {formatting.some([*map(str, asked.open)])}: nobody permitted it")
+        print("  on that server, as its administrator:")
+        for line in asked.granting:
+            print(f"    {formatting.plain(line)};")
+    for server, lines in done.passwords.items():
+        print(f"roles came back without passwords; in psql on {server}, for those that log in by one:")
+        for line in lines:
+            print(f"    {formatting.plain(line)}")
 
 
 def _print_plan(planned: Planned, *, now: datetime) -> None:
@@ -342,6 +367,14 @@ def _print_plan(planned: Planned, *, now: datetime) -> None:
     if planned.commands:
         print("Commands that it runs:")
         render.print_columns([(f"  {one.stage}", _line(one)) for one in planned.commands])
+    if planned.powers:
+        print("Powers of roles:")
+        rows = (
+            (f"  {source}", str(power), f"permitted: {by}" if by else "asked by name, or withheld")
+            for source, asked in planned.powers.items()
+            for power, by in (*asked.permitted.items(), *((one, "") for one in asked.open))
+        )
+        render.print_columns([*rows])
     for source in plan.standing:
         print(f"note: {source} was restored before, and stays unchanged")
     for source, one in plan.absent.items():

@@ -31,6 +31,7 @@ from refnet.cli.output import say
 from refnet.context import Context
 from refnet.core.errors import Exit, refusal, worst
 from refnet.sources import source_of
+from refnet.sources.permitted import Permitted
 from refnet.sources.restore_options import AsOf, Compare, Mode
 from refnet.sources.restoring import Columns, RestoreRequest, RestoreWork
 from refnet.telemetry.logging import add_to_log
@@ -62,6 +63,7 @@ class DatabaseOptions:
             "--role-powers", help="With --create-roles: also superusers and other roles with powers."
         ),
     ] = False
+    permit: options.Permit = None
     table: Annotated[
         list[str] | None,
         typer.Option(metavar="T", help="Only this table, in place (repeatable); T may contain * and ?."),
@@ -175,6 +177,7 @@ def restore(
         compare=database.compare,
         create_roles=database.create_roles,
         role_powers=database.role_powers,
+        powers=Permitted.of(database.permit or (), everything=database.role_powers),
         tables=tuple(database.table or ()),
         schemas=tuple(database.schema or ()),
         mode=database.mode,

@@ -23,6 +23,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.proof_run import ProofOptions, Required
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
+from refnet.sources.permitted import AskedPowers, Permitted
 from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ class Permits:
 
     #: Restore the data of this database, though it is not the target.
     from_database: str | None = None
-    #: Create also roles with powers.
-    role_powers: bool = False
+    #: The powers that roles may get.
+    powers: Permitted = Permitted()
+    #: An earlier run of this recovery may have created roles without powers that are permitted now.
+    continued: bool = False
 
 
 class Source(ABC):
@@ -226,8 +229,16 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
-        """Compare the live data with `chosen`."""
+    def compare(self, context: Context, chosen: OpenArtifact, permits: Permits) -> tuple[Finding, ...]:
+        """Compare the live data with `chosen`, as the login that restores."""
+
+    def powers(self, context: Context, chosen: OpenArtifact, permits: Permits) -> AskedPowers:  # noqa: ARG002
+        """The powers of roles that `recover` would give."""
+        return AskedPowers()
+
+    def left_to_do(self, context: Context, chosen: OpenArtifact) -> Sequence[str]:  # noqa: ARG002
+        """Lines that a person types after a recovery of `chosen`, for psql."""
+        return ()
 
     def chain(self, entry: Entry, entries: Iterable[Entry]) -> tuple[Entry, ...]:  # noqa: ARG002
         """The artifacts among `entries` that a restore of `entry` reads, `entry` last; RefnetError if one is missing."""

@@ -15,6 +15,7 @@ from refnet.catalog.identity import SourceId
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
+from refnet.sources.permitted import Permitted
 from refnet.sources.restore_options import AsOf, Compare, Mode
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class RestoreRequest:
     compare: Compare = Compare.CONTENT
     create_roles: bool = False
     role_powers: bool = False
+    #: The powers that roles of a server may get.
+    powers: Permitted = Permitted()
     tables: tuple[str, ...] = ()
     schemas: tuple[str, ...] = ()
     mode: Mode | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +23,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.proof_run import ProofOptions
+from refnet.sources.permitted import Permitted
 from refnet.sources.roles.globals_artifact import GlobalsArtifact, GlobalsMaker
 from refnet.sources.roles.source import GlobalsRestore
 
@@ -85,7 +87,7 @@ def opened(made: Made, data: bytes) -> GlobalsArtifact:
         "main-globals_1.sql.gz",
         datetime.now(UTC),
         len(data),
-        "ab" * 32,
+        hashlib.sha256(data).hexdigest(),
         1.0,
         details=made.details,
     )
@@ -132,7 +134,7 @@ def test_missing_roles_are_created_and_existing_ones_left(
             session.execute("CREATE ROLE app LOGIN")
         with pytest.raises(RefnetError, match="gives the role"):
             GlobalsRestore(replace_powers(found, "SUPERUSER"), target, binaries).run()
-        done = GlobalsRestore(found, target, binaries, role_powers=True).run()
+        done = GlobalsRestore(found, target, binaries, Permitted(everything=True)).run()
         assert done.finding.outcome is Outcome.PASSED
         since_16 = binaries.major >= 16
         assert done.plan.create == (("made", "maker", ODD, "staff") if since_16 else (ODD,))
@@ -153,10 +155,11 @@ def test_missing_roles_are_created_and_existing_ones_left(
 def replace_powers(found: GlobalsArtifact, power: str) -> GlobalsArtifact:
     """The same artifact, forged: the role that is missing gets `power`."""
     forged = GlobalsArtifact(replace(found.stored))
-    forged.__dict__["statements"] = tuple(
+    statements = tuple(
         replace(one, tokens=tuple(power if token == f"NO{power}" else token for token in one.tokens))
         for one in found.statements
     )
+    forged.__dict__["wanted"] = replace(found.wanted, statements=statements)
     return forged
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from refnet.sources.permitted import Permitted
 from refnet.sources.roles.global_statements import NotGlobalsError, Statement, StatementKind, counted, read
 from refnet.sources.roles.globals_artifact import without_weak_passwords
-from refnet.sources.roles.globals_plan import LiveRoles, decide
+from refnet.sources.roles.globals_plan import LiveRoles, WantedRoles, decide
 
 TEXT = r"""--
 -- PostgreSQL database cluster dump
@@ -39,6 +40,9 @@ ODD = 'odd;\nna"me'
 
 def statements(text: str = TEXT) -> tuple[Statement, ...]:
     return tuple(read(text))
+
+
+WANTED = WantedRoles("main-globals_1.sql.gz", "", statements())
 
 
 def test_each_statement_names_what_it_is_about() -> None:
@@ -103,9 +107,7 @@ def test_only_scram_verifiers_are_kept() -> None:
 
 def test_a_missing_role_is_created_with_all_that_belongs_to_it() -> None:
     live = "CREATE ROLE postgres; CREATE TABLESPACE fast OWNER postgres LOCATION '/other';"
-    plan = decide(
-        "main-globals_1.sql.gz", statements(), LiveRoles("db:5432", statements(live)), role_powers=True
-    )
+    plan = decide(WANTED, LiveRoles("db:5432", statements(live)), Permitted(everything=True))
     assert plan.create == ("app", ODD)
     assert not plan.tablespaces
     assert [one.kind for one in plan.statements] == [
@@ -115,29 +117,34 @@ def test_a_missing_role_is_created_with_all_that_belongs_to_it() -> None:
 
 
 def test_powers_need_a_word_of_their_own() -> None:
-    plan = decide("main-globals_1.sql.gz", statements(), LiveRoles("db:5432", ()))
-    assert plan.powers == {"app": ("may change log_statement",), ODD: ("SUPERUSER",)}
+    plan = decide(WANTED, LiveRoles("db:5432", ()))
+    assert [str(one) for one in plan.withheld] == [
+        "app: may change log_statement",
+        r'"odd;\nna\"me": SUPERUSER',
+    ]
     assert "main-globals_1.sql.gz gives the role app powers" in plan.problems[0].message
 
 
 def test_an_existing_role_is_left_as_it_is_and_named() -> None:
     live = tuple(one for one in statements() if one.kind is not StatementKind.SETTING)
-    plan = decide("main-globals_1.sql.gz", statements(), LiveRoles("db:5432", live))
+    plan = decide(WANTED, LiveRoles("db:5432", live))
     assert plan.create == plan.statements == ()
     assert plan.differing == {"app": ("setting",)}
 
 
 def test_a_missing_tablespace_is_named_with_its_folder() -> None:
-    plan = decide("main-globals_1.sql.gz", statements(), LiveRoles("db:5432", ()))
+    plan = decide(WANTED, LiveRoles("db:5432", ()))
     assert plan.tablespaces == {"fast": "/srv/fast"}
     assert any("not created: tablespace fast in /srv/fast" in line for line in plan.lines())
 
 
 def test_options_of_memberships_are_compared_where_both_servers_have_them() -> None:
     wanted = statements(TEXT.replace("INHERIT TRUE", "INHERIT FALSE, SET FALSE"))
-    assert decide("a", wanted, LiveRoles("db", statements())).differing == {ODD: ("membership",)}
+    assert decide(WantedRoles("a", "", wanted), LiveRoles("db", statements())).differing == {
+        ODD: ("membership",)
+    }
     old = statements(TEXT.replace(", INHERIT TRUE", ""))
-    assert decide("a", wanted, LiveRoles("db", old)).differing == {}
+    assert decide(WantedRoles("a", "", wanted), LiveRoles("db", old)).differing == {}
 
 
 def test_what_a_created_role_does_not_get_is_named() -> None:
@@ -145,7 +152,9 @@ def test_what_a_created_role_does_not_get_is_named() -> None:
         "CREATE TABLESPACE",
         "SECURITY LABEL FOR dummy ON ROLE app IS 'secret';\nGRANT gone TO app;\nCREATE TABLESPACE",
     )
-    plan = decide("a", statements(text), LiveRoles("db", (), options=False), role_powers=True)
+    plan = decide(
+        WantedRoles("a", "", statements(text)), LiveRoles("db", (), options=False), Permitted(everything=True)
+    )
     assert plan.lost == (
         f"INHERIT and SET FALSE of the membership of {ODD} in app, which needs PostgreSQL 16",
         "the security label of app by dummy",

@@ -177,7 +177,7 @@ class ClusterBases(OnServer):
         again = f"`refnet restore {self.name} --latest --into DIR` makes its whole server, in a new folder"
         return [f"{chosen.name} stays in the backup folder: {again}"]
 
-    def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:  # noqa: ARG002
+    def compare(self, context: Context, chosen: OpenArtifact, permits: Permits) -> tuple[Finding, ...]:  # noqa: ARG002
         return ()
 
     def chain(self, entry: Entry, entries: Iterable[Entry]) -> tuple[Entry, ...]:

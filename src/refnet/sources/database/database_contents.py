@@ -227,9 +227,9 @@ def _others(old: Index, new: Index) -> Iterator[Changed]:
 
 
 def compare_live(context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
-    """Compare the live database with an artifact, by content."""
+    """Compare the live database with an artifact, by content, as the login that restores."""
     settings, dump = context.settings, open_database(chosen)
-    target = servers.server(settings, chosen.source)
+    target = servers.restoring(settings, chosen.source)
     try:
         with target.connect() as session:
             binaries = local_postgres.binaries_for(settings, server_version(session))

@@ -291,7 +291,7 @@ def recovery_of(
 ) -> DatabaseRestore:
     """The restore of `chosen` in a recovery."""
     other = permits.from_database if source == SourceName.DATABASE else None
-    request = RestoreRequest(create_roles=True, role_powers=permits.role_powers, from_database=other)
+    request = RestoreRequest(create_roles=True, role_powers=permits.powers.everything, from_database=other)
     return restore_of(context, source, chosen, request)
 
 

@@ -239,7 +239,7 @@ class Database(OnServer):
 
         return recover(context, self.name, chosen, permits)
 
-    def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
+    def compare(self, context: Context, chosen: OpenArtifact, permits: Permits) -> tuple[Finding, ...]:  # noqa: ARG002
         from refnet.sources.database.database_contents import compare_live
 
         return compare_live(context, chosen)

@@ -161,7 +161,7 @@ class Folder(Source):
         done = work.restore(context, work.commands())  # the stage has asked for them, see Setup.commands
         return [f"{done.plan.target.folder} is restored from {chosen.name}"]
 
-    def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
+    def compare(self, context: Context, chosen: OpenArtifact, permits: Permits) -> tuple[Finding, ...]:  # noqa: ARG002
         planned = self.restoring(context, chosen, RestoreRequest()).plan(context)
         found, what = planned.changes, f"files of {self.name}"
         counts = f"{len(found.added)} missing, {len(found.changed)} changed, {len(found.removed)} more"

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,7 +40,7 @@ from refnet.sources.roles.global_statements import (
     counted,
     read,
 )
-from refnet.sources.roles.globals_plan import comparable, knows_options, merged
+from refnet.sources.roles.globals_plan import WantedRoles, comparable, knows_options, merged
 
 _SHOWN = 20
 #: A scratch server's tablespaces are inside its own folder.
@@ -149,11 +151,21 @@ def dumped(binaries: Binaries, target: Target, *, passwords: bool = False) -> st
 class GlobalsArtifact(Artifact):
     """The roles and tablespaces of a server."""
 
-    @cached_property
+    @property
     def statements(self) -> tuple[Statement, ...]:
-        """Its statements; RefnetError (DAMAGED) if unreadable, or with other statements."""
+        """Its statements; RefnetError (DAMAGED) as `wanted`."""
+        return self.wanted.statements
+
+    @cached_property
+    def wanted(self) -> WantedRoles:
+        """Its roles, from bytes that its manifest names; RefnetError (DAMAGED) if unreadable, or with other statements."""
         try:
-            with self.stored.open() as file, gzip.GzipFile(fileobj=file) as stream:
+            with self.stored.open() as file:
+                packed = file.read(LONGEST + 1)
+            found_sha256, manifest = sha256(packed).hexdigest(), self.stored.manifest
+            if manifest and found_sha256 != manifest.sha256:
+                raise NotGlobalsError("its SHA-256 differs from its manifest's")
+            with gzip.GzipFile(fileobj=BytesIO(packed)) as stream:
                 text = stream.read(LONGEST + 1)
             if len(text) > LONGEST:
                 raise NotGlobalsError(f"it is larger than {LONGEST >> 20} MiB")
@@ -165,7 +177,7 @@ class GlobalsArtifact(Artifact):
                     f"{self.name} cannot be read: {error.strerror}", "Check the disk, and retry."
                 ) from error
             raise self.damaged(error) from None
-        return found
+        return WantedRoles(self.name, found_sha256, found)
 
     def describe(self, created: datetime, /) -> Made | None:
         return Made(created, counted(self.statements))

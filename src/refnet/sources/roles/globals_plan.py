@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,10 +10,10 @@ from typing import Any
 
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural, some
+from refnet.sources.permitted import NOTHING, Permitted, Power, digest
 from refnet.sources.roles.global_statements import Statement, StatementKind
+from refnet.sources.roles.powers import all_powers, granting, granting_statements, needed_powers, without
 
-#: Attributes with which a role acts as others, reads all rows, or reads all changes.
-_POWERS = ("SUPERUSER", "CREATEROLE", "REPLICATION", "BYPASSRLS")
 #: The order in which they run: a membership needs both roles.
 _ORDER = (
     StatementKind.ROLE,
@@ -33,8 +34,8 @@ class GlobalsPlan:
     server: str
     #: The roles that are created.
     create: tuple[str, ...]
-    #: Each of them with powers → its attributes and memberships.
-    powers: Mapping[str, tuple[str, ...]]
+    #: Each power that they get → what permits it.
+    powers: Mapping[Power, str]
     #: Each existing role that is not as in the artifact → the kinds of what differs. They stay as they are.
     differing: Mapping[str, tuple[str, ...]]
     #: Missing tablespaces, with the folder of each. They are not created.
@@ -45,6 +46,10 @@ class GlobalsPlan:
     problems: tuple[RefnetError, ...] = ()
     #: What of the created roles is not restored.
     lost: tuple[str, ...] = ()
+    #: Powers that nobody permitted: the roles are created without them.
+    withheld: tuple[Power, ...] = ()
+    #: The SQL that gives what is withheld.
+    granting: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise the first problem; nothing if there is none."""
@@ -57,8 +62,10 @@ class GlobalsPlan:
             yield f"create {plural(len(self.create), 'role')} on {self.server}: {some(self.create)}"
         else:
             yield f"nothing to create: {self.server} has every role of the artifact"
-        for role, found in self.powers.items():
-            yield f"  {role}: {', '.join(found)}"
+        for power, by in self.powers.items():
+            yield f"  {power} ({f'permitted by {by}' if by != 'by name' else 'permitted by name'})"
+        for power in self.withheld:
+            yield f"  {power} (withheld: nobody permitted it)"
         passwords = sum("PASSWORD" in one.tokens for one in self.statements)
         if self.create:
             yield f"  {plural(passwords, 'password')} in the artifact; a role without one cannot log in by password"
@@ -74,7 +81,11 @@ class GlobalsPlan:
             "artifact": self.artifact,
             "server": self.server,
             "create_roles": list(self.create),
-            "role_powers": {role: list(found) for role, found in self.powers.items()},
+            "role_powers": [
+                {"role": one.role, "power": one.what, "permit": str(one), "permitted": by or None}
+                for one, by in (*self.powers.items(), *((one, "") for one in self.withheld))
+            ],
+            "granting": list(self.granting),
             "differing": {role: list(kinds) for role, kinds in self.differing.items()},
             "missing_tablespaces": dict(self.tablespaces),
             "not_restored": list(self.lost),
@@ -95,38 +106,90 @@ class LiveRoles:
     options: bool = True
 
 
+@dataclass(frozen=True)
+class WantedRoles:
+    """The roles of an artifact."""
+
+    #: The name of the artifact, and its SHA-256 (hex), which was compared.
+    artifact: str
+    sha256: str
+    statements: tuple[Statement, ...]
+
+
 def decide(
-    artifact: str, wanted: tuple[Statement, ...], live: LiveRoles, *, role_powers: bool = False
+    wanted: WantedRoles,
+    live: LiveRoles,
+    permitted: Permitted = NOTHING,
+    *,
+    withhold: bool = False,
+    continued: bool = False,
 ) -> GlobalsPlan:
     """Plan the creation of roles of `wanted` that `live` lacks; both with or both without passwords.
 
-    role_powers: also create roles with power beyond their own objects.
+    Args:
+        permitted: the powers that roles may get.
+        withhold: create roles without powers that are not permitted; else each of these is a problem.
+        continued: also ask for the powers of roles that exist and only lack these: an earlier run has created them.
     """
-    wanted, live = merged(wanted), replace(live, statements=merged(live.statements))
+    statements, live = merged(wanted.statements), replace(live, statements=merged(live.statements))
     there = {one.subject for one in live.statements if one.kind is StatementKind.ROLE}
     create = tuple(
-        one.subject for one in wanted if one.kind is StatementKind.ROLE and one.subject not in there
+        one.subject for one in statements if one.kind is StatementKind.ROLE and one.subject not in there
     )
-    powers = _powers(wanted, frozenset(create), live.limited)
+    listed = digest(all_powers(statements, live.limited))
+    powers = {
+        power: permitted.by(power, wanted.sha256, listed)
+        for power in needed_powers(statements, frozenset(create), live.limited)
+    }
+    lacking = _lacking(wanted, live, statements) if continued else ()
+    powers |= {power: permitted.by(power, wanted.sha256, listed) for power in lacking}
+    refused = tuple(power for power, by in powers.items() if not by)
+    granted = granting(statements, refused, live.limited)
+    statements = without(statements, refused, live.limited)
     running = [
-        one for one in wanted if one.kind in _ORDER and _runs(one, frozenset(create), there | {*create})
+        one for one in statements if one.kind in _ORDER and _runs(one, frozenset(create), there | {*create})
     ]
-    lost = _lost(wanted, running, create, options=live.options)
+    lost = _lost(statements, running, create, options=live.options)
     if not live.options:
         running = [without_options(one) for one in running]
+    given = tuple(power for power in lacking if powers[power])
+    running += granting_statements(statements, given, live.limited)
     running.sort(key=lambda one: _ORDER.index(one.kind))
-    refused = () if role_powers else tuple(_powerful(artifact, powers))
     return GlobalsPlan(
-        artifact,
+        wanted.artifact,
         live.server,
         create,
-        powers,
-        _differing(wanted, live.statements, there),
-        _folders(wanted, live.statements),
+        {power: by for power, by in powers.items() if by},
+        _differing(statements, live.statements, there),
+        _folders(statements, live.statements),
         tuple(running),
-        refused,
+        () if withhold else tuple(_powerful(wanted.artifact, refused)),
         tuple(lost),
+        refused,
+        granted,
     )
+
+
+def _lacking(wanted: WantedRoles, live: LiveRoles, statements: tuple[Statement, ...]) -> tuple[Power, ...]:
+    """Powers that roles of `live` lack which are otherwise as in the artifact."""
+    existing = {one.subject for one in live.statements if one.kind is StatementKind.ROLE}
+    alike = existing - {*unlike(wanted, live, NOTHING)}
+    has = {*needed_powers(live.statements, alike, live.limited), *all_powers(live.statements, live.limited)}
+    return tuple(one for one in needed_powers(statements, alike, live.limited) if one not in has)
+
+
+def unlike(wanted: WantedRoles, live: LiveRoles, permitted: Permitted) -> tuple[str, ...]:
+    """Roles and tablespaces of `wanted` that `live` lacks or has otherwise; powers that nobody permitted may be missing."""
+    statements, there = merged(wanted.statements), merged(live.statements)
+    roles = frozenset(one.subject for one in statements if one.kind is StatementKind.ROLE)
+    asked = {*all_powers(statements, live.limited), *needed_powers(statements, roles, live.limited)}
+    has = {*all_powers(there, live.limited), *needed_powers(there, roles, live.limited)}
+    listed = digest(all_powers(statements, live.limited))
+    missing = {one for one in asked - has if not permitted.by(one, wanted.sha256, listed)}
+    expected = without(statements, missing, live.limited)
+    existing = {one.subject for one in there if one.kind is StatementKind.ROLE}
+    differing = _differing(expected, there, existing)
+    return (*sorted(roles - existing), *differing, *_folders(statements, there))
 
 
 def _folders(wanted: tuple[Statement, ...], live: tuple[Statement, ...]) -> dict[str, str]:
@@ -165,36 +228,17 @@ def _runs(one: Statement, create: frozenset[str], there: set[str]) -> bool:
     )
 
 
-def _powers(
-    wanted: tuple[Statement, ...], create: frozenset[str], limited: Collection[str]
-) -> dict[str, tuple[str, ...]]:
-    found: dict[str, list[str]] = defaultdict(list)
-    for one in wanted:
-        if one.kind is StatementKind.ATTRIBUTES and one.subject in create:
-            found[one.subject] += [word for word in one.tokens if word in _POWERS]
-        elif one.kind is StatementKind.PARAMETER and one.subject in create:
-            found[one.subject].append(f"may change {one.names[0]}")
-        elif (
-            one.kind is StatementKind.SETTING and one.subject in create and _is_limited(one.names[1], limited)
-        ):
-            found[one.subject].append(f"sets {one.names[1]}")
-        elif one.kind is StatementKind.MEMBERSHIP and one.subject in create and one.names[0] not in create:
-            found[one.subject].append(f"member of {one.names[0]}")
-    return {role: tuple(words) for role, words in found.items() if words}
-
-
-def _is_limited(setting: str, limited: Collection[str]) -> bool:
-    """Whether only a superuser may set it. A setting of a language (`plperl.…`) may be code."""
-    name = setting.lower()
-    return name in limited or (name.startswith("pl") and "." in name)
-
-
-def _powerful(artifact: str, powers: Mapping[str, tuple[str, ...]]) -> Iterator[RefnetError]:
+def _powerful(artifact: str, powers: Iterable[Power]) -> Iterator[RefnetError]:
     """Refuse powers that only the file asks for: it may be forged."""
-    for role, found in powers.items():
+    by_role: dict[str, list[Power]] = defaultdict(list)
+    for power in powers:
+        by_role[power.role].append(power)
+    for found in by_role.values():
+        role = str(found[0]).removesuffix(f": {found[0].what}")
+        permits = " ".join(f"--permit {shlex.quote(str(power))}" for power in found)
         yield RefnetError(
-            f"{artifact} gives the role {role} powers: {', '.join(found)}",
-            "`refnet restore SOURCE --plan` shows all; give --role-powers, or create the role yourself (CREATE ROLE).",
+            f"{artifact} gives the role {role} powers: {', '.join(power.what for power in found)}",
+            f"`refnet restore SOURCE --plan` shows all; give {permits}, or create the role yourself (CREATE ROLE).",
         )
 
 

@@ -16,7 +16,7 @@ from refnet.catalog.identity import Whose
 from refnet.catalog.manifest import Outcome
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.formatting import noted, plain, plural, some
+from refnet.core.formatting import noted, plain, plural, some, sql_name
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.sources.base import Permits
@@ -24,16 +24,22 @@ from refnet.sources.contents import Artifact
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import admin_session, locked_on_server
 from refnet.sources.database.source import OnServer
+from refnet.sources.permitted import NOTHING, AskedPowers, Permitted
 from refnet.sources.restoring import RestoreDone, RestoreRequest, RestoreWork, Said, take_over
-from refnet.sources.roles.global_statements import read
+from refnet.sources.roles.global_statements import StatementKind, read
 from refnet.sources.roles.globals_artifact import GlobalsArtifact, GlobalsMaker, dumped
-from refnet.sources.roles.globals_plan import GlobalsPlan, LiveRoles, decide
+from refnet.sources.roles.globals_plan import GlobalsPlan, LiveRoles, decide, unlike
 from refnet.store.local import LocalStore
 
 #: Restores of roles share one lock on a server; no database has this name.
 _LOCK = "roles of this server"
 #: The major since which a membership has INHERIT and SET.
 _WITH_OPTIONS = 16
+#: Roles of a list that log in and have no password, but for the login itself.
+_CANNOT_LOG_IN = (
+    "SELECT rolname::text FROM pg_catalog.pg_authid WHERE rolname = ANY(%s) AND rolcanlogin AND rolpassword IS NULL "
+    "AND rolname <> current_user ORDER BY 1"
+)
 #: The settings that only a superuser may change.
 _LIMITED = "SELECT name FROM pg_catalog.pg_settings WHERE context IN ('superuser', 'superuser-backend')"
 
@@ -42,7 +48,7 @@ class Roles(OnServer):
     """The global objects of a cluster."""
 
     called: ClassVar[str] = "the roles of a cluster"
-    more_options: ClassVar[tuple[str, ...]] = ("role_powers",)
+    more_options: ClassVar[tuple[str, ...]] = ("role_powers", "permit")
     compared_by: ClassVar[str] = (
         "`refnet restore {source} --plan` shows what differs on the server; `zcat` prints an artifact."
     )
@@ -81,18 +87,42 @@ class Roles(OnServer):
     def problems(self, context: Context, chosen: OpenArtifact, permits: Permits) -> Sequence[RefnetError]:
         if not self.own.url:
             return ()
-        return restore_of(context, chosen, role_powers=permits.role_powers).plan().problems
+        return (
+            restore_of(context, chosen, permits.powers, withhold=True, continued=permits.continued)
+            .plan()
+            .problems
+        )
+
+    def powers(self, context: Context, chosen: OpenArtifact, permits: Permits) -> AskedPowers:
+        restore = restore_of(context, chosen, permits.powers, withhold=True, continued=permits.continued)
+        plan = restore.plan()
+        return AskedPowers(restore.artifact.wanted.sha256, plan.powers, plan.withheld, plan.granting)
 
     def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
-        roles = restore_of(context, chosen, role_powers=permits.role_powers)
+        roles = restore_of(context, chosen, permits.powers, withhold=True, continued=permits.continued)
         created = plural(len(roles.run().plan.create), "role")
         return [f"{created} of {chosen.name} created on {roles.target.address}"]
 
-    def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
-        plan = restore_of(context, chosen, role_powers=True).plan()
-        wrong = (*plan.create, *plan.differing, *plan.tablespaces)
+    def compare(self, context: Context, chosen: OpenArtifact, permits: Permits) -> tuple[Finding, ...]:
+        """Compare the live roles; a power that was withheld may be missing, or have been given since."""
+        wrong = restore_of(context, chosen, permits.powers).unlike()
         reason = f"missing or not as in the artifact: {some(wrong)}" if wrong else ""
         return (Finding("roles", Outcome.FAILED if wrong else Outcome.PASSED, reason),)
+
+    def left_to_do(self, context: Context, chosen: OpenArtifact) -> tuple[str, ...]:
+        """Lines for psql that give roles of `chosen` without a password one; () where the login may not see which have one."""
+        roles = restore_of(context, chosen)
+        logins = [
+            one.subject
+            for one in roles.artifact.statements
+            if one.kind is StatementKind.ATTRIBUTES and "LOGIN" in one.tokens
+        ]
+        with roles.target.connect(READER_SETTINGS, encoding="UTF8") as session:
+            try:
+                found = session.execute(_CANNOT_LOG_IN, (logins,)).fetchall()
+            except psycopg.errors.InsufficientPrivilege:
+                return ()
+        return tuple(f"\\password {sql_name(name)}" for (name,) in found)
 
     def without(self, chosen: OpenArtifact, what: str, advice: str) -> RefnetError:  # noqa: ARG002
         return super().without(chosen, what, "It has roles: `zcat` prints them.")
@@ -117,22 +147,38 @@ class GlobalsRestore:
     artifact: GlobalsArtifact
     target: Target
     binaries: Binaries
-    #: Create also roles with powers.
-    role_powers: bool = False
+    #: The powers that roles may get.
+    permitted: Permitted = NOTHING
+    #: Create roles without powers that are not permitted, instead of refusing.
+    withhold: bool = False
+    #: See `decide`.
+    continued: bool = False
     #: Called after a restore.
     after: Callable[[], None] = lambda: None
 
-    def plan(self) -> GlobalsPlan:
+    def _live(self) -> LiveRoles:
         statements = tuple(read(dumped(self.binaries, self.target)))
         with self.target.connect(READER_SETTINGS, encoding="UTF8") as session:
             limited = {name for (name,) in session.execute(_LIMITED).fetchall()}
             options = server_version(session) >= _WITH_OPTIONS
-        live = LiveRoles(self.target.address, statements, limited, options)
-        return decide(self.artifact.name, self.artifact.statements, live, role_powers=self.role_powers)
+        return LiveRoles(self.target.address, statements, limited, options)
+
+    def plan(self) -> GlobalsPlan:
+        return decide(
+            self.artifact.wanted,
+            self._live(),
+            self.permitted,
+            withhold=self.withhold,
+            continued=self.continued,
+        )
+
+    def unlike(self) -> tuple[str, ...]:
+        """Roles and tablespaces that are missing or not as in the artifact; see `globals_plan.unlike`."""
+        return unlike(self.artifact.wanted, self._live(), self.permitted)
 
     def run(self) -> RestoredGlobals:
         """Create the missing roles in one transaction, and compare them with the artifact; RefnetError if nothing was created."""
-        artifact, target = self.artifact, self.target
+        target = self.target
         with admin_session(target) as admin, locked_on_server(admin, _LOCK):
             planned = self.plan()
             planned.check()
@@ -142,9 +188,8 @@ class GlobalsRestore:
                         admin.execute(sql.SQL(one.sql))  # read strictly before
             except psycopg.Error as error:
                 raise server_errors.of_server(error, "creating roles") from error
-            there = LiveRoles(target.address, tuple(read(dumped(self.binaries, target))))
-            after = decide(artifact.name, artifact.statements, there)
-        wrong = [role for role in planned.create if role in after.differing or role in after.create]
+            after = self.unlike()
+        wrong = [role for role in planned.create if role in after]
         reason = f"not as in the artifact: {', '.join(wrong)}" if wrong else ""
         outcome = Outcome.FAILED if wrong else Outcome.PASSED
         self.after()
@@ -152,7 +197,13 @@ class GlobalsRestore:
 
 
 def restore_of(
-    context: Context, chosen: OpenArtifact, to: str | None = None, *, role_powers: bool = False
+    context: Context,
+    chosen: OpenArtifact,
+    permitted: Permitted = NOTHING,
+    to: str | None = None,
+    *,
+    withhold: bool = False,
+    continued: bool = False,
 ) -> GlobalsRestore:
     """Restore of `chosen` to its cluster's server, or to the server of the URL `to`."""
     if to:
@@ -164,7 +215,7 @@ def restore_of(
     with target.connect() as session:
         binaries = local_postgres.binaries_for(context.settings, server_version(session))
     after = partial(take_over, context, chosen.source, chosen) if to is None else lambda: None
-    return GlobalsRestore(GlobalsArtifact(chosen), target, binaries, role_powers, after)
+    return GlobalsRestore(GlobalsArtifact(chosen), target, binaries, permitted, withhold, continued, after)
 
 
 class RolesWork(RestoreWork):
@@ -177,7 +228,7 @@ class RolesWork(RestoreWork):
 
     def plan(self, context: Context) -> GlobalsPlan:
         request = self.request
-        self.restore = restore_of(context, self.chosen, request.to, role_powers=request.role_powers)
+        self.restore = restore_of(context, self.chosen, request.powers, request.to)
         self.planned = self.restore.plan()
         return self.planned
 

@@ -28,6 +28,7 @@ from refnet.core.formatting import size as sized
 from refnet.core.glob import TableGlob
 from refnet.settings import user_path
 from refnet.sources import hooks, restored_places
+from refnet.sources.base import Permits
 from refnet.sources.check_result import CheckLine, error_line, ok, warning, writable
 from refnet.sources.contents import (
     LIVE,
@@ -137,7 +138,7 @@ class Sqlite(Folder):
     def undoing(self, context: Context, request: RestoreRequest) -> FolderUndo:  # noqa: ARG002
         return SqliteUndo(partial(self._target, request.to))
 
-    def compare(self, context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
+    def compare(self, context: Context, chosen: OpenArtifact, permits: Permits) -> tuple[Finding, ...]:  # noqa: ARG002
         found = self.live_differences(context, chosen)
         wrong = [*found.added, *(f"{one.name}: {one.why}" for one in found.changed), *found.removed]
         outcome = Outcome.FAILED if wrong else Outcome.PASSED
