@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from refnet import wiring
 from refnet.actions.recovery_page import RecoveryPage
 from refnet.catalog.manifest import Outcome, utc
 from refnet.catalog.remote import FORMAT, MANIFEST_OBJECT_BYTES
@@ -20,7 +21,9 @@ from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError, worst
 from refnet.core.files import NEW_FILE, explain, explained, write_all
 from refnet.settings import Settings
+from refnet.sources import source_of
 from refnet.sources.check_result import CheckLine, error_line, ok, warning
+from refnet.sources.permitted import Power, digest
 from refnet.store.age import DecryptionError, WrongKeyError
 from refnet.store.encryption import PrivateKey, Signer
 from refnet.store.keys import Event, KeyEvent, MachineKeys, Opener, history_file, stale_pages
@@ -112,14 +115,29 @@ def make(context: Context, planned: Making) -> Making:
             return done
         stores = tuple(settings.every_store.values())
         key = planned.key or PrivateKey.new()
-        page = RecoveryPage(key, signer, now, platform.node(), stores, planned.replaces)
+        roles = dict(_live_powers(context))
+        page = RecoveryPage(key, signer, now, platform.node(), stores, planned.replaces, roles)
         if file and handle is not None:
             with explained(file):
                 write_all(handle, (page.text(zone) if file.suffix == ".txt" else page.html(zone)).encode())
         event = Event.PAGE if planned.key else Event.MADE
         urls = tuple(one.url_to_read for one in stores)
-        history_file(settings).add(KeyEvent(now, event, page.recipient, planned.replaces, urls, FORMAT))
+        named = KeyEvent(now, event, page.recipient, planned.replaces, urls, FORMAT, page.permits)
+        history_file(settings).add(named)
     return replace(done, page=page)
+
+
+def _live_powers(context: Context) -> Iterator[tuple[str, tuple[Power, ...] | None]]:
+    """Yield the powers of the roles of each server, for a page; a server that does not answer becomes a note."""
+    for source in wiring.known(context.settings):
+        try:
+            found = source_of(context.settings, source).live_powers()
+        except RefnetError as error:
+            context.note(f"the roles of {source} are not on the page: {error.message}. {error.hint}")
+            yield source, None
+        else:
+            if found is not None:
+                yield source, found
 
 
 def _exists(path: Path) -> RefnetError:
@@ -233,6 +251,7 @@ def check_keys(settings: Settings) -> Iterator[CheckLine]:
             yield error_line(what, error)
     for stale in stale_pages(settings):
         yield warning("recovery page", stale, "Make it again: `refnet key page`; destroy the old one.")
+    yield from _check_roles(settings)
     for one in states(settings, settings.encryption_recipients):
         if one.checked:
             yield ok("recovery key", f"{one.recipient}: checked {one.checked.at:%Y-%m-%d}")
@@ -244,6 +263,21 @@ def check_keys(settings: Settings) -> Iterator[CheckLine]:
             )
             hint = "Type it in from its page: `refnet key check`."
             yield warning("recovery key", f"{one.recipient}: its key {page}", hint)
+
+
+def _check_roles(settings: Settings) -> Iterator[CheckLine]:
+    """Warn where roles have other powers than the newest page of a key permits. A server that does not answer is named elsewhere."""
+    history = history_file(settings).read()
+    pages = [page for one in settings.encryption_recipients if (page := history.page(one))]
+    for source in wiring.known(settings) if pages else ():
+        with suppress(RefnetError):
+            found = source_of(settings, source).live_powers()
+            now = digest(found) if found else ""
+            if found is not None and any((page.roles or {}).get(source, "") != now for page in pages):
+                says = f"roles of {source} have other powers than the newest recovery page permits"
+                yield warning(
+                    "recovery page", says, "Print a new one: `refnet key page`; destroy the old one."
+                )
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """The recovery page: one sheet of paper that brings everything back from a remote store.
 
-It contains the recovery key, so it must not reach a disk of this machine unless the user wants it.
+It contains the recovery key, so it must not reach a disk of this machine unless the user wants it. A printed page is read for
+ever: every later version runs its command (tests/golden/pages), so options in it are never renamed or taken away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from shlex import quote
 from textwrap import wrap
@@ -17,6 +18,7 @@ from markupsafe import Markup
 from refnet.catalog.remote import NAMESPACE
 from refnet.core.page import render
 from refnet.settings import StoreKind, StoreSettings
+from refnet.sources.permitted import Power, digest
 from refnet.store.encryption import PrivateKey, Signer
 
 _WIDTH = 78
@@ -71,6 +73,17 @@ class RecoveryPage:
     stores: tuple[StoreSettings, ...] = ()
     #: The recipient whose key this one replaces; "": none.
     replaces: str = ""
+    #: Source with the roles of a server → the powers of all of them; None: the server did not answer.
+    roles: Mapping[str, tuple[Power, ...] | None] = field(default_factory=dict)
+
+    @property
+    def permits(self) -> Mapping[str, str]:
+        """Source → the digest of its roles' powers, "" where no role has any; sources whose servers answered."""
+        return {
+            source: digest(found) if found else ""
+            for source, found in self.roles.items()
+            if found is not None
+        }
 
     @property
     def recipient(self) -> str:
@@ -106,6 +119,7 @@ class RecoveryPage:
                 code=self.signer.line,
             ),
             *map(_store, self.stores),
+            *self._roles(),
             self._with_refnet(),
             self._by_hand(),
             Section(
@@ -130,12 +144,37 @@ class RecoveryPage:
             "Give it a credential that reads the store: its file as credentials_file=FILE in the URL, or variables.",
         )
         urls = tuple(one.url_to_read for one in self.stores) or ("URL",)
+        given = [
+            f"--signer {self.signer.fingerprint}",
+            *(f"--permit {one}" for one in self.permits.values() if one),
+        ]
         lines = [
             line
             for one in urls
-            for line in (f"refnet recover --store {quote(one)} \\", f"  --signer {self.signer.fingerprint}")
+            for line in (
+                f"refnet recover --store {quote(one)} \\",
+                *(f"  {word} \\" for word in given[:-1]),
+                f"  {given[-1]}",
+            )
         ]
         return Section("Recover with RefNet", notes, commands=lines)
+
+    def _roles(self) -> Iterator[Section]:
+        """What the roles of servers may do; the command permits exactly that."""
+        listed = [(source, str(power)) for source, found in self.roles.items() for power in found or ()]
+        notes: tuple[str, ...] = ()
+        if listed:
+            notes = (
+                "The command below gives roles these powers, and no others: whoever can write a backup can ask for more.",
+                "If a role gets or loses one, print a new page; `refnet check` says so.",
+            )
+        for source, found in self.roles.items():
+            if found is None:
+                notes += (
+                    f"The roles of {source} are not on this page, as their server did not answer: a recovery asks.",
+                )
+        if notes:
+            yield Section("Powers of roles", notes, tuple(listed))
 
     def _by_hand(self) -> Section:
         notes = ("It needs age, ssh-keygen, gzip, sed, and psql or tar. Fetch the files of a store first:",)

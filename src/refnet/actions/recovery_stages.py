@@ -23,7 +23,7 @@ from refnet.core.formatting import compared, some
 from refnet.recovery.plan import JournalFile, RecoveryPlan, Stage, restored_in
 from refnet.sources import hooks, source_of
 from refnet.sources.base import Permits
-from refnet.sources.permitted import AskedPowers, Power
+from refnet.sources.permitted import AskedPowers, Permitted, Power
 
 _UNKNOWN = "the settings do not name it"
 _WITHOUT = "Without services: REFNET_RECOVER_SERVICES=none."
@@ -203,6 +203,8 @@ class _RecoveryRun:
     behind: dict[SourceName, str] = field(default_factory=dict)
     made: list[str] = field(default_factory=list)
     withheld: dict[SourceName, AskedPowers] = field(default_factory=dict)
+    #: With those that the user confirmed in this run; None: nothing was confirmed.
+    permitted_powers: Permitted | None = None
     latest: LatestDatabases = field(init=False)
 
     def __post_init__(self) -> None:
@@ -222,6 +224,8 @@ class _RecoveryRun:
             findings = self._check() if stage is Stage.CHECK else ()
             says += _verdicts(findings) if stage is Stage.CHECK else self._start(stage)
         own = {*restored_in(stage, self.plan.entries)}
+        if stage is Stage.CHECK:  # what the next run restores is compared then
+            own = {*self.withheld}
         if (
             self.journal
             and not self._waits(stage)
@@ -291,15 +295,17 @@ class _RecoveryRun:
         """Ask the user for powers of roles that nothing permits yet; return what the restore is to give, and what not."""
         asked = self.live.powers(source, entry)
         if asked.open and (given := self.operator.permit_powers(entry.name, asked.open)):
-            powers = self.live.permits.powers.with_confirmed(asked.artifact, given)
-            self.live = replace(self.live, permits=replace(self.live.permits, powers=powers))
+            self.permitted_powers = self.live.permits.powers.with_confirmed(asked.artifact, given)
+            self._renew()
             asked = self.live.powers(source, entry)
         return asked
 
     def _renew(self) -> None:
         """Read the settings again, which the configuration or a new database changed; what was permitted stays."""
-        permits = self.live.permits
-        self.live = replace(self.make_live(self.plan.entries), permits=permits)
+        self.live = self.make_live(self.plan.entries)
+        if self.permitted_powers:
+            permits = replace(self.live.permits, powers=self.permitted_powers)
+            self.live = replace(self.live, permits=permits)
 
     def passwords(self) -> dict[str, tuple[str, ...]]:
         """Server → lines for psql that set the passwords which roles lack; () where a server does not say."""

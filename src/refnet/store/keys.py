@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from refnet.catalog.remote import FORMAT, MANIFEST_BYTES, PIECE_BYTES
+from refnet.catalog.source_name import LONGEST
 from refnet.core import checked, trust
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.files import explain, explained, make_folder, replace_file, sync_folder
@@ -255,6 +256,7 @@ class Event(StrEnum):
     CHECKED = "checked"
 
 
+_DIGESTS = checked.mapping(checked.text(LONGEST), checked.text(80, like="(SHA256:[0-9a-f]{64})?"), 1000)
 _Url = Annotated[str, checked.text(4096, errors="strict")]
 
 
@@ -274,6 +276,8 @@ class KeyEvent(Record):
     stores: Annotated[tuple[_Url, ...], Most(1000)] | None = None
     #: The newest format of copies that the commands on that page read; 0: of the time before this was recorded.
     reads: Rare[Annotated[int, checked.integer(0, 1000)]] = 0
+    #: Cluster → the digest of the powers of its roles on the page, "": none; None: of the time before pages had them.
+    roles: Rare[Annotated[Mapping[str, str] | None, _DIGESTS]] = None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from refnet.recovery.plan import Journal, JournalFile, RecoveryPlan, Stage, deci
 from refnet.recovery.services import wait_for
 from refnet.sources import hooks
 from refnet.sources.base import Permits
+from refnet.sources.permitted import AskedPowers
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -43,7 +44,10 @@ class Made:
     def recover(self, context: Made, chosen: Entry, _permits: Permits) -> list[str]:
         return self.settings.restore(self.name, chosen, context.restored)
 
-    def compare(self, _context: Made, _chosen: Entry) -> tuple[Finding, ...]:
+    def left_to_do(self, _context: Made, _chosen: Entry) -> tuple[str, ...]:
+        return ()
+
+    def compare(self, _context: Made, _chosen: Entry, _permits: Permits) -> tuple[Finding, ...]:
         return (Finding(self.name, self.settings.outcome(self.name), "it differs"),)
 
 
@@ -124,6 +128,9 @@ class World:
 
     def permit_replace(self, live: str) -> None:
         self.asked.append(f"may {live} be replaced?")
+
+    def powers(self, _source: SourceName, _entry: Entry) -> AskedPowers:
+        return AskedPowers()
 
     def permit_run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
         self.asked.append(f"may {', '.join(line for lines in commands.values() for line in lines)} run?")

@@ -10,6 +10,13 @@ from refnet.sources.roles.global_statements import Statement, StatementKind
 
 #: Attributes with which a role acts as others, reads all rows, or reads all changes.
 ATTRIBUTES = ("SUPERUSER", "CREATEROLE", "REPLICATION", "BYPASSRLS")
+#: Such settings that servers 14 to 18 show only to superusers and pg_read_all_settings: a page is made without these rights.
+_HIDDEN = frozenset(
+    {
+        *("dynamic_library_path", "session_preload_libraries", "output_plugin_libraries"),
+        *("extension_control_path", "extension_destdir"),
+    }
+)
 
 
 def _power(one: Statement, limited: Collection[str]) -> Iterator[Power]:
@@ -26,7 +33,7 @@ def _power(one: Statement, limited: Collection[str]) -> Iterator[Power]:
 def _is_limited(setting: str, limited: Collection[str]) -> bool:
     """Whether only a superuser may set it. A setting of a language (`plperl.…`) may be code."""
     name = setting.lower()
-    return name in limited or (name.startswith("pl") and "." in name)
+    return name in limited or name in _HIDDEN or (name.startswith("pl") and "." in name)
 
 
 def _membership(one: Statement) -> Power:

@@ -24,11 +24,12 @@ from refnet.sources.contents import Artifact
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import admin_session, locked_on_server
 from refnet.sources.database.source import OnServer
-from refnet.sources.permitted import NOTHING, AskedPowers, Permitted
+from refnet.sources.permitted import NOTHING, AskedPowers, Permitted, Power
 from refnet.sources.restoring import RestoreDone, RestoreRequest, RestoreWork, Said, take_over
-from refnet.sources.roles.global_statements import StatementKind, read
+from refnet.sources.roles.global_statements import NotGlobalsError, StatementKind, read
 from refnet.sources.roles.globals_artifact import GlobalsArtifact, GlobalsMaker, dumped
-from refnet.sources.roles.globals_plan import GlobalsPlan, LiveRoles, decide, unlike
+from refnet.sources.roles.globals_plan import GlobalsPlan, LiveRoles, decide, merged, unlike
+from refnet.sources.roles.powers import all_powers
 from refnet.store.local import LocalStore
 
 #: Restores of roles share one lock on a server; no database has this name.
@@ -98,10 +99,25 @@ class Roles(OnServer):
         plan = restore.plan()
         return AskedPowers(restore.artifact.wanted.sha256, plan.powers, plan.withheld, plan.granting)
 
+    def live_powers(self) -> tuple[Power, ...]:
+        target = servers.existing_server(self.settings, self.name)
+        with target.connect(READER_SETTINGS, encoding="UTF8") as session:
+            limited = {name for (name,) in session.execute(_LIMITED).fetchall()}
+            binaries = local_postgres.binaries_for(self.settings, server_version(session))
+        try:
+            return all_powers(merged(read(dumped(binaries, target))), limited)
+        except NotGlobalsError as error:
+            raise RefnetError(
+                f"the roles of the server at {target.address} cannot be read: {error}",
+                "Rename the role or the tablespace with the unusual name, then retry.",
+            ) from None
+
     def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
         roles = restore_of(context, chosen, permits.powers, withhold=True, continued=permits.continued)
-        created = plural(len(roles.run().plan.create), "role")
-        return [f"{created} of {chosen.name} created on {roles.target.address}"]
+        plan = roles.run().plan
+        given = f", {plural(len(plan.powers), 'power')} given to roles" if plan.powers else ""
+        created = plural(len(plan.create), "role")
+        return [f"{created} of {chosen.name} created on {roles.target.address}{given}"]
 
     def compare(self, context: Context, chosen: OpenArtifact, permits: Permits) -> tuple[Finding, ...]:
         """Compare the live roles; a power that was withheld may be missing, or have been given since."""
