@@ -42,6 +42,9 @@ class Context:
     #: `hooks.around` calls it when a restore is done, before the hooks that follow it: a recovery then records the source.
     restored: Callable[[], None] = lambda: None
 
+    #: Called before each swap of a restore, with what `Source.resumed` needs to tell later whether it was done.
+    swapping: Callable[[str], None] = lambda _: None
+
     #: Variables that a process of this run gets beside those of the environment: what somebody said instead of setting them.
     variables: Mapping[str, str] = field(default_factory=dict)
 

@@ -128,7 +128,14 @@ def test_a_broken_docker_is_named_and_finished_stages_are_not_repeated(
     assert "ago, with a run that was interrupted" in done.stdout
     assert "files of config: failed: 0 missing, 1 changed, 0 more" in done.stdout
     assert toml.read_text().startswith("# edited by hand")
-    assert not list((machine.folder / "home").glob("*.json"))
+    again = machine.refnet("recover", REFNET_RECOVER_SERVICES="none")  # it only compares
+    assert again.returncode == 4
+    assert "files of config: failed: 0 missing, 1 changed, 0 more" in again.stdout
+    toml.write_text(toml.read_text().removeprefix("# edited by hand\n"))
+    last = machine.refnet("recover", REFNET_RECOVER_SERVICES="none")
+    assert last.returncode == 0, last.stdout
+    assert [one.name for one in (machine.folder / "home").glob("*.json")] == ["recovered.json"]
+    assert "note: a recovery was complete here at " in machine.refnet("recover", "--plan").stdout
 
     assert machine.refnet("recover", "--force", *_RUN).returncode == 1
     shutil.rmtree(toml.parent)

@@ -72,7 +72,9 @@ def test_a_log_is_written_to_no_file_but_its_own_and_never_waits(tmp_path, victi
 @pytest.mark.parametrize("kind", ["link", "fifo"])
 def test_the_journal_of_a_recovery_is_written_through_no_link(tmp_path, victim, kind):
     plant(tmp_path / "home" / ".recovery.json.part", kind, victim)
-    JournalFile(lambda: tmp_path / "home" / "recovery.json", Journal(NOW, {}, (), ())).done(Stage.CONFIG)
+    JournalFile(lambda: tmp_path / "home" / "recovery.json", Journal(NOW, {}, (), ()), lambda: NOW).done(
+        Stage.CONFIG
+    )
     assert (tmp_path / "home" / "recovery.json").is_file()
     assert victim.read_text() == "precious"
 

@@ -94,6 +94,8 @@ class LatestDatabases:
 
     #: Not further than that.
     moment: datetime | None = None
+    #: It continues an interrupted recovery, which may have made an artifact and not recorded it.
+    resumed: bool = False
     _stack: ExitStack = field(default_factory=ExitStack)
     #: By the name of its base backup: the server, or why it cannot be recovered.
     _servers: dict[str, _Server | RefnetError] = field(default_factory=dict)
@@ -122,9 +124,17 @@ class LatestDatabases:
                 f"the database {name} did not exist any more at {shown(server.until)}",
                 "If it was dropped on purpose, drop what was restored.",
             )
+        if self.resumed and (made := self._made(context, source, server.until)):
+            return made
         maker = maker_as_of(context.settings, source, server.found, server.until)
         done = make(context, maker, context.local, Options(prove=False))
         return next(one for one in context.local.entries(source) if one.name == done.manifest.name)
+
+    @staticmethod
+    def _made(context: Context, source: SourceName, until: datetime) -> Entry | None:
+        """The artifact that an interrupted run made of `source` as of `until`, or None."""
+        there = context.local.entries(source)
+        return next((one for one in there if one.created == until and one.complete and not one.damaged), None)
 
     def new(
         self, context: Context, base: Entry, known: Collection[SourceName]

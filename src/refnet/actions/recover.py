@@ -30,12 +30,13 @@ from refnet.context import Context, own_home
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError, did_you_mean
 from refnet.core.files import explained, make_folder
+from refnet.core.formatting import local
 from refnet.core.member_names import show
 from refnet.postgres.account import make_enterable
 from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target
 from refnet.recovery import plan as recovery_plan
-from refnet.recovery.plan import Journal, JournalFile, RecoveryPlan, Stage, read_journal
+from refnet.recovery.plan import Journal, JournalFile, RecoveryPlan, Stage, read_journal, recovered
 from refnet.settings import FILE_NAME, SYSTEM_FILE, Settings, variable
 from refnet.sources import kind_of, source_of
 from refnet.sources.base import Permits
@@ -70,6 +71,8 @@ class RecoveryRequest:
     variables: Mapping[str, str] = field(default_factory=dict)
     #: These sources are left out.
     skip: frozenset[str] = frozenset()
+    #: When this run began, if a fetch came first; None: now.
+    began: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,19 @@ class Planned:
         }
 
 
+def _journal_in(home: Path) -> Path:
+    return home / "recovery.json"
+
+
+def begin(context: Context) -> datetime:
+    """Record that a recovery begins with a fetch, unless one continues; return the time."""
+    home, now = context.settings.home, context.clock.now()
+    make_enterable(home)
+    if read_journal(path := _journal_in(home), now) is None:
+        JournalFile(lambda: path, Journal(now, {}), context.clock.now).begin()
+    return now
+
+
 def _variable(key: str, value: Path | None) -> dict[str, str]:
     """Return `value` as the environment variable of a setting; empty for None."""
     return {} if value is None else {variable(key): str(value)}
@@ -165,6 +181,8 @@ class Recovery:
     ) -> None:
         """warn: called with warnings about the settings, possibly repeatedly."""
         self._request, self._warn, self.clock = request, warn, clock or Clock()
+        self._started = self._began = request.began or self.clock.now()
+        self._file: JournalFile | None = None
         self._confirmed = False
         self._made: tuple[str, ...] = ()
         #: What was said in the place of variables of the environment.
@@ -182,7 +200,9 @@ class Recovery:
         """The plan, and the setup after the configuration is restored."""
         setup = self._setup(self.plan.entries, planned=SourceName.CONFIG in self.plan.replacing)
         planned = Planned(
-            self.plan, setup, (*self._clocks, *said(Context(setup.settings, self.clock), self.plan))
+            self.plan,
+            setup,
+            (*self._clocks, *self._ended(), *said(Context(setup.settings, self.clock), self.plan)),
         )
         return replace(planned, problems=tuple(self._problems(planned)), powers=dict(self._powers()))
 
@@ -195,6 +215,13 @@ class Recovery:
                     asked = live.powers(source, self.plan.entries[source])
                     if asked.permitted or asked.open:
                         yield source, asked
+
+    def _ended(self) -> Iterator[str]:
+        """Yield that a recovery was complete here within a day."""
+        paths = (recovered(path) for path in self._journals(self.plan.entries))
+        found = (read_journal(path, self.clock.now()) for path in paths)
+        if not self.plan.resumed and (last := next((one.at for one in found if one and one.at), None)):
+            yield f"a recovery was complete here at {local(last)}; this one restores everything again"
 
     def _problems(self, planned: Planned) -> Iterator[RefnetError]:
         """Yield reasons why sources will not be restored. Unreachable servers are checked again in their stage."""
@@ -227,7 +254,10 @@ class Recovery:
     def replaced(self) -> list[str]:
         """Live data that would be replaced. Unreachable servers are checked again in their stage."""
         setup, found = self._setup(self.plan.entries), []
-        for source in self.plan.replacing:
+        begun = self.plan.left.swaps if self.plan.left else {}
+        for source in (
+            one for one in self.plan.replacing if one not in begun
+        ):  # asked again if it was not swapped
             with suppress(ConnectError):
                 found.append(setup.replaced(source))
         return [one for one in found if one]
@@ -238,18 +268,33 @@ class Recovery:
         RefnetError (LOCKED) if another recovery of this REFNET_HOME runs: both would write the same journal.
         """
         self._confirmed = True
-        entries, journal = self.plan.entries, self.plan.journal(self.clock.now())
-        file = None if self._request.only else JournalFile(partial(self._journal, entries), journal)
+        entries, journal = self.plan.entries, self.plan.journal(self._began)
+        if not self._request.only:
+            self._file = JournalFile(partial(self._journal, entries), journal, self.clock.now)
         own = self._before.home / "locks" / ".recovery"
         with explained(self._before.home):
             make_enterable(self._before.home)  # the user of a server that is made there passes through
         make_folder(own)
         with backup_folder.locked(own, "the recovery"):
-            done = run_stages(self._live, self.plan, operator, self.clock, file)
+            if self._file:
+                self._file.begin()
+            done = run_stages(self._live, self.plan, operator, self.clock, self._file)
+            if journal.began < self._started:
+                done = replace(done, began_before=journal.began)
+            # Of the whole recovery, with its fetch; a clock that was set back shortens no run.
+            whole = (self.clock.now() - journal.began).total_seconds()
+            done = replace(done, seconds=max(done.seconds, whole))
             self._made = done.made
-            for path in self._journals(entries) if file and not done.left else ():
-                path.unlink(missing_ok=True)
+            if self._file and done.behind:
+                self._file.reopen(done.behind)
         return done
+
+    def end(self, done: RecoveryDone) -> None:
+        """Record that the recovery is complete; called after its report, so that a killed run reports once more."""
+        if self._file and done.is_final:
+            self._file.end()
+            for path in self._journals(self.plan.entries):
+                path.unlink(missing_ok=True)
 
     @property
     def _machine(self) -> Machine:
@@ -301,7 +346,7 @@ class Recovery:
         homes = [self._before.home]
         with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
             homes.insert(0, self._setup(entries).settings.home)
-        return [home / "recovery.json" for home in dict.fromkeys(homes)]
+        return [_journal_in(home) for home in dict.fromkeys(homes)]
 
     def _decide(self) -> RecoveryPlan:
         request = self._request
@@ -391,6 +436,8 @@ class Recovery:
         left = next((journal for journal in journals if journal), None)
         if left is None:
             return None
+        if not left.names:  # it was interrupted while it fetched
+            self._began = left.began
         setup, gone = self._setup(entries), []
         for source in left.back:
             with suppress(ConnectError):

@@ -74,6 +74,12 @@ class RecoveryDone:
         failed = [Exit.FAILED] * bool(self.missing or self.behind)
         return worst([Exit.DAMAGED] * differs + failed + [Exit.CONFIRM] * bool(self.withheld))
 
+    @property
+    def is_final(self) -> bool:
+        """Whether another run has nothing left to restore or to compare."""
+        differs = any(finding.outcome is Outcome.FAILED for finding in self.findings)
+        return not (self.left or self.behind or differs)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "began_before": utc(self.began_before) if self.began_before else None,
@@ -105,9 +111,13 @@ class Live:
     #: Variables that its hooks and services get beside those of the environment.
     variables: Mapping[str, str] = field(default_factory=dict)
 
-    def context(self, restored: Callable[[], None] = lambda: None) -> Context:
-        """What a restore works with. `restored`: see `Context.restored`."""
-        return Context(self.setup.settings, self.clock, restored=restored, variables=self.variables)
+    def context(
+        self, restored: Callable[[], None] = lambda: None, swapping: Callable[[str], None] = lambda _: None
+    ) -> Context:
+        """What a restore works with. `restored` and `swapping`: see `Context`."""
+        return Context(
+            self.setup.settings, self.clock, restored=restored, swapping=swapping, variables=self.variables
+        )
 
     def powers(self, source: SourceName, entry: Entry) -> AskedPowers:
         """The powers of roles that the restore of `source` from `entry` would give."""
@@ -208,7 +218,7 @@ class _RecoveryRun:
     latest: LatestDatabases = field(init=False)
 
     def __post_init__(self) -> None:
-        self.latest = LatestDatabases(self.plan.moment)
+        self.latest = LatestDatabases(self.plan.moment, resumed=self.plan.resumed)
 
     def stage(self, stage: Stage) -> StageDone:
         """Run `stage` and record it; RefnetError names the stage."""
@@ -224,11 +234,13 @@ class _RecoveryRun:
             findings = self._check() if stage is Stage.CHECK else ()
             says += _verdicts(findings) if stage is Stage.CHECK else self._start(stage)
         own = {*restored_in(stage, self.plan.entries)}
+        differs = any(one.outcome is Outcome.FAILED for one in findings)  # the next run compares again
         if stage is Stage.CHECK:  # what the next run restores is compared then
             own = {*self.withheld}
         if (
             self.journal
             and not self._waits(stage)
+            and not differs
             and not own & {*self.failed, *self.unknown, *self.withheld}
         ):
             self.journal.done(stage)
@@ -267,18 +279,23 @@ class _RecoveryRun:
     def _acted(self, source: SourceName, entry: Entry) -> list[str]:
         """Restore one source, or run remaining hooks of its earlier restore; return what was done."""
         record = partial(self.journal.restored, source) if self.journal else _nothing
+        swapping = partial(self.journal.swaps, source) if self.journal else _unsaid
         if source in self.plan.standing:
             says = [f"{entry.name} was restored before; {source} stays unchanged"]
             if not (self.plan.left and source in self.plan.left.hooks):
                 return says
             hooks.repeat(self.live.context(), source, hooks.HookAction.RESTORE, entry.name)
             says += ["its hook ran again"]
+        elif self._resumed(source, entry):
+            says = [f"{entry.name} was put in place by the run that was interrupted"]
+            record(hooks=True)
+            hooks.repeat(self.live.context(), source, hooks.HookAction.RESTORE, entry.name)
         else:
             if replaced := self.live.setup.replaced(source):
                 self.operator.permit_replace(replaced)
             entry, latest = self._latest(source, entry)
             # `hooks.around` of its restore calls that when the data are back, before a hook that may fail
-            context = self.live.context(partial(record, hooks=True))
+            context = self.live.context(partial(record, hooks=True), swapping)
             chosen = context.store.artifact(entry)
             asked = self._permit(source, entry)
             says = [*latest, *self.live.setup.source(source).recover(context, chosen, self.live.permits)]
@@ -318,6 +335,15 @@ class _RecoveryRun:
                     if lines := own.left_to_do(context, context.store.artifact(entry)):
                         found[own.what()] = tuple(lines)
         return found
+
+    def _resumed(self, source: SourceName, entry: Entry) -> bool:
+        """Whether the interrupted run had swapped `entry` in, and was ended before it recorded that."""
+        token = self.plan.left.swaps.get(source) if self.plan.left else None
+        if token is None:
+            return False
+        context = self.live.context()
+        chosen = context.store.artifact(entry)
+        return self.live.setup.source(source).resumed(context, chosen, self.live.permits, token)
 
     def _latest(self, source: SourceName, entry: Entry) -> tuple[Entry, list[str]]:
         """The artifact to restore of `source`, and what was done: up to the last commit that arrived here, else `entry`."""
@@ -410,6 +436,10 @@ class _RecoveryRun:
 
 def _nothing(*, hooks: bool) -> None:
     """Record nothing: a single stage is not continued."""
+
+
+def _unsaid(_token: str) -> None:
+    """Record no swap of a single stage."""
 
 
 def _verdicts(findings: tuple[Finding, ...]) -> list[str]:

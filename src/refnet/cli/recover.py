@@ -17,7 +17,7 @@ import typer
 from refnet.actions import fetch as action
 from refnet.actions import set_records
 from refnet.actions.fetch import Fetched, FoundCopies
-from refnet.actions.recover import Planned, Recovery, RecoveryRequest
+from refnet.actions.recover import Planned, Recovery, RecoveryRequest, begin
 from refnet.actions.recovery_settings import Machine, RecoveryCommand, unnamed
 from refnet.actions.recovery_stages import RecoveryDone, StageDone
 from refnet.actions.watching import open_watch
@@ -137,9 +137,10 @@ def recover(asked: Asked, place: options.StoreOptions) -> None:
         done = recovery.run(_Operator(replaced, asked.force, asked.run_restored, quiet=asked.as_json))
         if done.missing or done.behind:
             at_work.failed(Reason.OTHER, f"not restored: {formatting.some([*done.missing, *done.behind], 3)}")
+    _report(done, recovery, fetched, found, as_json=asked.as_json)
+    recovery.end(done)
     if fetched and done.exit is Exit.DONE and recovery.clear() and not asked.as_json:
         say("the fetched artifacts were removed, because they were not encrypted")
-    _report(done, recovery, fetched, found, as_json=asked.as_json)
     raise typer.Exit(worst((done.exit, *(one.exit for one in fetched), _alarmed(found))))
 
 
@@ -207,13 +208,14 @@ def _bring(asked: Asked, here: Context, found: FoundCopies) -> tuple[Sequence[Fe
     Return them, and the request for the recovery from there. Where the backup folder is encrypted, they go into another
     folder. A plan of what is not here yet ends here.
     """
-    settings = action.settings_copy(found)
+    settings, began = action.settings_copy(found), None
     file = _as_file(here, settings)
     if asked.plan:
         fetched = list(action.plan(here, found))
         if any(one.is_new for one in fetched):
             _end_at_fetch(here, found, fetched, settings, as_json=asked.as_json)
     else:
+        began = begin(here)
         fetched = list(fetch.bring(here, found, quiet=asked.as_json))
         if all(one.error for one in fetched):
             raise typer.Exit(worst(one.exit for one in fetched))
@@ -223,7 +225,7 @@ def _bring(asked: Asked, here: Context, found: FoundCopies) -> tuple[Sequence[Fe
             content = settings.text.encode()
             file = settings_copies.keep(here.local.root, content, settings.sent), content
     names = frozenset(one.copy.name for one in fetched if not one.error)
-    request = replace(asked.request, fetched=names, settings=file)
+    request = replace(asked.request, fetched=names, settings=file, began=began)
     if here.settings.encryption_local:
         return fetched, replace(request, folder=here.local.root)
     return fetched, replace(request, backup_dir=here.settings.backup_dir)

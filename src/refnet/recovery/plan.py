@@ -1,12 +1,12 @@
 """Recovery in stages: their order and which run (`decide`), and the journal of what is done.
 
-The journal is `recovery.json` in REFNET_HOME. It is written after each source and each stage, read by the next run, and
-removed at the end of a complete recovery.
+The journal is `recovery.json` in REFNET_HOME. It is written before each swap, after each source and after each stage, and read
+by the next run. A complete recovery renames it to `recovered.json`, from which the next plan knows of it.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -26,7 +26,7 @@ from refnet.catalog.source_name import (
 from refnet.core import checked
 from refnet.core.files import explained, read_regular, replace_file
 from refnet.core.formatting import plural
-from refnet.core.records import Layout, Most, Needed, Record
+from refnet.core.records import Layout, Most, Needed, Rare, Record
 
 
 class Stage(StrEnum):
@@ -74,6 +74,7 @@ def _names(value: object) -> dict[SourceName, str]:
 
 _SOURCE = checked.text(LONGEST)
 _TEXTS = checked.mapping(_SOURCE, checked.text(255, like="[^/]+", errors="strict"), 1000)
+_tokens = checked.mapping(_SOURCE, checked.text(100), 1000)
 _Sources = Annotated[tuple[SourceName, ...], checked.several(_SOURCE, 1000)]
 
 
@@ -91,12 +92,18 @@ class Journal(Record):
     restored: _Sources = ()
     #: Those of them whose hooks have not succeeded yet.
     hooks: _Sources = ()
+    #: Sources whose swap was announced, and not recorded as restored: what tells the new version from the one before.
+    swaps: Rare[Annotated[Mapping[SourceName, str], _tokens]] = field(default_factory=dict)
+    #: Of the last record; None: written by a version without it, or just begun.
+    at: Rare[datetime | None] = None
 
     def with_restored(self, source: SourceName, *, hooks: bool = False) -> Self:
         """The journal with a restored source; `hooks`: its later hooks have not run yet."""
         left = tuple(one for one in self.hooks if one != source)
         restored = dict.fromkeys((*self.restored, source))
-        return replace(self, restored=tuple(restored), hooks=(*left, source) if hooks else left)
+        swaps = {one: token for one, token in self.swaps.items() if one != source}
+        hooked = (*left, source) if hooks else left
+        return replace(self, restored=tuple(restored), hooks=hooked, swaps=swaps)
 
     @property
     def back(self) -> tuple[SourceName, ...]:
@@ -116,29 +123,56 @@ class Journal(Record):
         sources = {str(one): one for one in (*STANDARD, *values["names"])}
         for key in ("restored", "hooks"):
             values[key] = tuple(sources[one] for one in values.get(key, ()) if one in sources)
+        swaps = values.get("swaps", {})
+        values["swaps"] = {sources[one]: token for one, token in swaps.items() if one in sources}
         return values
 
 
-#: An interrupted recovery is continued until this long after it began.
+#: An interrupted recovery is continued until this long after its last record: that of a large server takes days.
 _CONTINUE_WITHIN = timedelta(days=1)
 
 
 def read_journal(path: Path, now: datetime) -> Journal | None:
-    """Journal of an interrupted recovery; None: there is none that can be read, or its set is more than a day old."""
+    """Journal of an interrupted recovery; None: there is none that can be read, or its last record is more than a day old."""
     with suppress(OSError, ValueError):
         journal = Journal.from_json(read_regular(path, Journal.LAYOUT.longest))
-        return journal if now - journal.began < _CONTINUE_WITHIN else None
+        return journal if now - (journal.at or journal.began) < _CONTINUE_WITHIN else None
     return None
+
+
+def recovered(path: Path) -> Path:
+    """The journal of the last complete recovery, beside the journal `path` of one that is under way."""
+    return path.with_name("recovered.json")
 
 
 class JournalFile:
     """Writes the journal of a recovery as its sources and stages are done.
 
     path: called each time, as the restored configuration may name another REFNET_HOME; its folder exists.
+    now: the time of each record.
     """
 
-    def __init__(self, path: Callable[[], Path], journal: Journal) -> None:
-        self._path, self._journal = path, journal
+    def __init__(self, path: Callable[[], Path], journal: Journal, now: Callable[[], datetime]) -> None:
+        self._path, self._journal, self._now = path, journal, now
+
+    def begin(self) -> None:
+        """Record that the recovery has begun."""
+        self._write(self._journal)
+
+    def swaps(self, source: SourceName, token: str) -> None:
+        """Record, before its swap, that `source` is about to be replaced; see `Source.resumed`."""
+        self._write(replace(self._journal, swaps={**self._journal.swaps, source: token}))
+
+    def reopen(self, sources: Collection[SourceName]) -> None:
+        """Record that the next run restores `sources` again."""
+        self._write(self._journal.without(sources))
+
+    def end(self) -> None:
+        """Record that the recovery is complete: no run continues it."""
+        self._write(self._journal)
+        path = self._path()
+        with explained(path):
+            path.replace(recovered(path))
 
     def done(self, stage: Stage) -> None:
         self._write(replace(self._journal, done=(*self._journal.done, stage)))
@@ -152,6 +186,7 @@ class JournalFile:
         self._write(self._journal.with_restored(source, hooks=hooks))
 
     def _write(self, journal: Journal) -> None:
+        journal = replace(journal, at=self._now())
         self._journal, path = journal, self._path()
         with explained(path.parent):
             replace_file(path, journal.to_json().encode())
@@ -225,7 +260,12 @@ class RecoveryPlan:
         names = {source: entry.name for source, entry in self.entries.items()}
         done = tuple(stage for stage in Stage if stage not in self.stages)
         hooks = tuple(one for one in self.left.hooks if one in self.standing) if self.left else ()
-        return Journal(self.left.began if self.left else now, names, done, self.standing, hooks)
+        swaps = (
+            {one: token for one, token in self.left.swaps.items() if one in self.replacing}
+            if self.left
+            else {}
+        )
+        return Journal(self.left.began if self.left else now, names, done, self.standing, hooks, swaps)
 
     def with_artifact(self, source: SourceName, entry: Entry) -> Self:
         """The plan with `entry` as the artifact of `source`."""
@@ -259,8 +299,10 @@ def decide(
         moment: time of the set; None: the newest.
     """
     entries = catalog.set_at(moment)
+    added: set[SourceName] = set()
     if left and (set_left := _complete_set(catalog, left)) and (moment is None or set_left == entries):
-        entries = set_left
+        added = {*entries} - {*set_left}  # an earlier run had left them out, or nothing to restore them from
+        entries = {**entries, **set_left}
     else:
         left = None
     entries = {source: entries[source] for source in dict.fromkeys((*names, *entries)) if source in entries}
@@ -270,7 +312,7 @@ def decide(
         wanted = (only,) if only else everything[everything.index(first) :] if first else ()
         return RecoveryPlan(entries, missing, wanted, left, moment=moment)
     done, restored = (left.done, left.restored) if left else ((), ())
-    wanted = tuple(one for one in everything if one not in done)
+    wanted = tuple(one for one in everything if one not in done or added & {*restored_in(one, entries)})
     standing = tuple(one for stage in wanted for one in restored_in(stage, entries) if one in restored)
     return RecoveryPlan(entries, missing, wanted, left, standing, resumed=left is not None, moment=moment)
 

@@ -225,8 +225,21 @@ class Source(ABC):
     def recover(self, context: Context, chosen: OpenArtifact, permits: Permits) -> list[str]:
         """Restore all of `chosen`, confirmed with the recovery; return sentences about it.
 
-        `context.restored` is called before the hooks that follow.
+        `context.swapping` is called before the swap, `context.restored` before the hooks that follow.
         """
+
+    def resumed(
+        self,
+        context: Context,  # noqa: ARG002  # restoring it again changes nothing, unless its kind swaps
+        chosen: OpenArtifact,  # noqa: ARG002
+        permits: Permits,  # noqa: ARG002
+        token: str,  # noqa: ARG002
+    ) -> bool:
+        """Whether `chosen` is live, swapped in by a run of this recovery that was killed; does what follows but hooks.
+
+        token: what `recover` gave to `context.swapping`.
+        """
+        return False
 
     @abstractmethod
     def compare(self, context: Context, chosen: OpenArtifact, permits: Permits) -> tuple[Finding, ...]:

@@ -92,7 +92,9 @@ class World:
     def permits(self) -> Permits:
         return Permits()
 
-    def context(self, restored: Callable[[], None] = lambda: None) -> Made:
+    def context(
+        self, restored: Callable[[], None] = lambda: None, _swapping: Callable[[str], None] = lambda _: None
+    ) -> Made:
         return Made(self, restored)
 
     def source(self, name: SourceName) -> Made:
@@ -189,7 +191,7 @@ def run(
         plan,
         world,
         Clock(lambda: NOW, iter(range(1000)).__next__),
-        JournalFile(lambda: home / "recovery.json", plan.journal(NOW)) if home else None,
+        JournalFile(lambda: home / "recovery.json", plan.journal(NOW), lambda: NOW) if home else None,
     )
 
 
@@ -387,7 +389,9 @@ def test_what_is_not_in_the_set_of_a_time_is_no_loss() -> None:
 
 def test_an_interrupted_recovery_of_another_day_is_not_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "recovery.json"
-    JournalFile(lambda: path, Journal(NOW, {SourceName.DATABASE: "old.sql.gz"})).done(Stage.DATABASE)
+    JournalFile(lambda: path, Journal(NOW, {SourceName.DATABASE: "old.sql.gz"}), lambda: NOW).done(
+        Stage.DATABASE
+    )
     assert read_journal(path, NOW + timedelta(hours=23))
     assert read_journal(path, NOW + timedelta(hours=25)) is None
 

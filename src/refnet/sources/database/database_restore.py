@@ -28,6 +28,7 @@ from refnet.sources.base import Permits
 from refnet.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.sources.database.artifact.own_artifact import open_database
 from refnet.sources.database.plan.restore_facts import (
+    Destination,
     LiveSessions,
     Permission,
     Where,
@@ -102,17 +103,29 @@ class DatabaseRestore:
             partial(local_postgres.binaries_for, settings),
             wiring.previous_databases(settings, self.source),
         )
-        resources = Resources(binaries, previous, context.clock, context.progress)
+        resources = Resources(binaries, previous, context.clock, context.progress, context.swapping)
         with self.around():
             with context.restore_lock(self.source):
                 done = copy_and_swap.restore(self.target, self.dump, self.options, resources)
-            self._record_origin(done)  # before a hook, which may fail: the next run must know what it finds
+            self._record_origin(
+                done.destination, done.origin
+            )  # before a hook, which may fail: the next run must know what it finds
         return done
 
-    def _record_origin(self, done: Restored) -> None:
+    def resumed(self, token: str) -> bool:
+        """Whether the live database is the copy of which a killed run announced the swap by `token`."""
+        previous = wiring.previous_databases(self.context.settings, self.source)
+        with self.context.restore_lock(self.source):
+            if not copy_and_swap.is_swapped(self.target, token, previous):
+                return False
+            planned = copy_and_swap.read_and_decide(self.target, self.dump, self.options, count=False)
+            self._record_origin(planned.facts.destination, planned.wanted.origin)
+        return True
+
+    def _record_origin(self, destination: Destination, origin: Identity | None) -> None:
         for place in wiring.lineages(self.context.settings):
             try:
-                place.add(done.destination.identity, done.origin)
+                place.add(destination.identity, origin)
             except RefnetError as error:
                 self.context.note(f"the origin of the restored database was not recorded: {error.message}")
 

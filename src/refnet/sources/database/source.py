@@ -239,6 +239,11 @@ class Database(OnServer):
 
         return recover(context, self.name, chosen, permits)
 
+    def resumed(self, context: Context, chosen: OpenArtifact, permits: Permits, token: str) -> bool:
+        from refnet.sources.database.database_restore import recovery_of
+
+        return recovery_of(context, self.name, chosen, permits).resumed(token)
+
     def compare(self, context: Context, chosen: OpenArtifact, permits: Permits) -> tuple[Finding, ...]:  # noqa: ARG002
         from refnet.sources.database.database_contents import compare_live
 

@@ -104,6 +104,7 @@ class FolderRestore(RestoreWork):
             raise _not_permitted(new)
         around = hooks.around(context, source, hooks.HookAction.RESTORE, self.chosen.name)
         with around if is_live and planned.changes else nullcontext(), context.restore_lock(source):
+            context.swapping("")  # the content tells which version is live
             done = self._put(context)
             if is_live and not planned.only and planned.merge is None:
                 take_over(context, source, self.chosen)

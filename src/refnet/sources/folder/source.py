@@ -47,10 +47,17 @@ from refnet.sources.folder.scope import (
     parse_entries,
     present,
 )
-from refnet.sources.folder.target import FolderTarget, finished, half_made, previous_folders, target_of
+from refnet.sources.folder.target import (
+    FolderTarget,
+    finish_interrupted,
+    finished,
+    half_made,
+    previous_folders,
+    target_of,
+)
 from refnet.sources.folder.walk import runs, walk
 from refnet.sources.restored_places import of_others
-from refnet.sources.restoring import RestoreRequest
+from refnet.sources.restoring import RestoreRequest, take_over
 from refnet.store.local import LocalStore
 
 #: The time limit of the search for unreadable files, in seconds.
@@ -160,6 +167,18 @@ class Folder(Source):
         work.plan(context)
         done = work.restore(context, work.commands())  # the stage has asked for them, see Setup.commands
         return [f"{done.plan.target.folder} is restored from {chosen.name}"]
+
+    def resumed(self, context: Context, chosen: OpenArtifact, permits: Permits, token: str) -> bool:
+        with context.restore_lock(self.name):
+            finish_interrupted(self.target())
+            try:
+                found = self.compare(context, chosen, permits)
+            except RefnetError:  # nothing is there, or nothing that can be read: it is restored
+                return False
+            if any(one.outcome is Outcome.FAILED for one in found):
+                return False
+            take_over(context, self.name, chosen)
+        return True
 
     def compare(self, context: Context, chosen: OpenArtifact, permits: Permits) -> tuple[Finding, ...]:  # noqa: ARG002
         planned = self.restoring(context, chosen, RestoreRequest()).plan(context)

@@ -156,6 +156,9 @@ class ForeignDump(Artifact):
             "settings": [],
         }
 
+    #: `after_swap` has nothing to do.
+    is_late = False
+
     def after_swap(self, _target: Target, _workers: Workers) -> tuple[str, ...]:
         """Do nothing: everything is loaded already."""
         return ()

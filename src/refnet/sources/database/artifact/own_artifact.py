@@ -132,6 +132,11 @@ class DatabaseArtifact(Artifact):
         index = self.digested(workers.jobs, workers.progress) if content else self.index
         return compare(target, self._late.part(index, late=False), workers, content=content)
 
+    @property
+    def is_late(self) -> bool:
+        """Whether `after_swap` creates something; known after `load`."""
+        return bool(self._late.names)
+
     def after_swap(self, target: Target, workers: Workers) -> tuple[str, ...]:
         """Create in `target` extensions that require the database's final name; return notes."""
         if not self._late.names:

@@ -35,7 +35,7 @@ from refnet.sources.database.plan.restore_plan import DatabasePlan, PlanOptions,
 from refnet.sources.database.proof import compare
 from refnet.sources.database.restore import create_database, previous_databases
 from refnet.sources.database.restore.after_load import analyze
-from refnet.sources.database.restore.server_facts import facts, live_state
+from refnet.sources.database.restore.server_facts import facts, live_state, system_identifier
 from refnet.sources.database.rows import live_catalog
 from refnet.sources.database.workers import Workers
 from refnet.store.previous_records import DatabaseMark, MarkState, PreviousVersions
@@ -71,6 +71,8 @@ class Resources:
     previous: PreviousVersions
     clock: Clock = Clock()
     progress: Progress = silent
+    #: Called before the swap with a token of the copy, see `is_swapped`.
+    swapping: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,25 @@ def restore(target: Target, dump: Dump, options: PlanOptions, resources: Resourc
         return _RestoreRun(admin, target, dump, options, resources, phases).go()
 
 
+def _token(admin: Session, name: str) -> str:
+    """The identity of the database `name`: its server's, and its oid."""
+    return f"{system_identifier(admin) or ''}/{previous_databases.oid_of(admin, name)}"
+
+
+def is_swapped(target: Target, token: str, previous: PreviousVersions) -> bool:
+    """Whether the live database of `target` is the copy that a restore named by `token` before its swap.
+
+    Then the record of that copy, which a killed restore has left, is forgotten.
+    """
+    with admin_session(target) as admin, locked_on_server(admin, target.name):
+        there = admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (target.name,)).fetchone()
+        if there is None or _token(admin, target.name) != token:
+            return False
+        for record in previous_databases.gone(admin, previous.read().records, target.name):
+            previous.forget(record)
+        return True
+
+
 def _final(target: Target, options: PlanOptions) -> Target:
     """The database that the copy of `target` becomes."""
     return target.database(options.name) if options.where is Where.NEW else target
@@ -165,6 +186,8 @@ class _RestoreRun:
         with self._dropped_on_failure(name):
             findings = self._fill(name, state, workers)
             with self.phases.phase("swap"):
+                if not self.dump.is_late:  # what must follow the swap could not be done by another run
+                    self.resources.swapping(_token(self.admin, name))
                 old = self._swap(name, state, replaces=plan.replaces)
                 self.notes += self.dump.after_swap(final, workers)
         unsure = [
