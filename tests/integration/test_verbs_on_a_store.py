@@ -13,7 +13,10 @@ from tests.command import Command
 @pytest.fixture(scope="module")
 def refnet(tmp_path_factory: pytest.TempPathFactory) -> Command:
     """The command with a folder of notes, and a copy of its backup in a store."""
-    folder = tmp_path_factory.mktemp("store")
+    return _sent(tmp_path_factory.mktemp("store"))
+
+
+def _sent(folder: Path) -> Command:
     for name in ("home", "notes", "nas"):
         (folder / name).mkdir(mode=0o700)
     (folder / "notes" / "a.md").write_text("# a note\n")
@@ -149,3 +152,29 @@ def test_an_alarm_of_a_list_names_the_command_for_this_store(refnet: Command) ->
     aside.rename(manifest)
     assert "there is no manifest of this machine" in listed.out
     assert "`refnet store accept nas`" in listed.out
+
+
+def test_without_a_good_artifact_here_the_store_is_named_before_a_backup(tmp_path: Path) -> None:
+    refnet = _sent(tmp_path)
+    [here] = (refnet.backups / "notes").glob("notes_*.tar.gz")
+    whole = here.read_bytes()
+    note = refnet.home.parent / "notes" / "a.md"
+    before = note.read_bytes()
+    here.write_bytes(whole[:-100] + bytes(100))
+    assert refnet("verify", "notes").code == 4
+    note.write_text("broken\n")
+    refused = refnet("restore", "notes", "--force")
+    refused.fails(
+        1, "no complete artifact of notes, 1 damaged one", "`refnet restore notes --store nas`", "live now"
+    )
+    assert refnet("list", "notes", "--store", "nas").code == 0
+    refnet("restore", "notes", "--store", "nas", "--force", *_key(refnet)).succeeds()
+    assert note.read_bytes() == before
+    for path in (refnet.backups / "notes").glob("notes_*"):
+        path.unlink()
+    refnet("restore", "notes", "--force").fails(
+        1, "no complete artifact of notes", "`refnet fetch notes --store nas`"
+    )
+    refnet("fetch", "notes", "--store", "nas", *_key(refnet)).succeeds()
+    refnet("restore", "notes", "--force").succeeds()
+    assert here.read_bytes() == whole

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -81,7 +81,14 @@ def newest_of(
         if from_database:
             target = Identity(from_database, target.system if isinstance(target, Identity) else None)
         targets[name] = target
-    return choose(store, names, at, targets=targets, now=context.clock.now())
+    stores = () if context.remote else _stores_of(context, names)
+    return choose(store, names, at, targets=targets, now=context.clock.now(), stores=stores)
+
+
+def _stores_of(context: Context, names: Iterable[SourceName]) -> tuple[str, ...]:
+    """Names of the remote stores that receive copies of some source of `names`."""
+    found = (one.name for name in names for one in context.settings.stores_of(name))
+    return tuple(dict.fromkeys(found))
 
 
 def named_source(context: Context, meant: str) -> SourceName | None:
@@ -164,12 +171,14 @@ def choose(
     *,
     targets: Mapping[SourceName, Whose | None] | None = None,
     now: datetime | None = None,
+    stores: Sequence[str] = (),
 ) -> list[OpenArtifact]:
     """The newest complete artifact (at or before `at`) of each of `sources`; RefnetError if one has none.
 
     Args:
         targets: the identity of each source, see Catalog.choices.
         now: artifacts dated later are a last resort; None: no restriction.
+        stores: remote stores with copies, for a hint.
     """
     everything, sources, targets = Catalog.of(store.entries(), now), tuple(sources), targets or {}
     catalog = everything
@@ -187,7 +196,7 @@ def choose(
         for source, target in targets.items():
             if target and (others := everything.others(target, source)):
                 raise of_others(target, others, source)
-        raise nothing(catalog, sources, at)
+        raise nothing(catalog, sources, at, stores)
     return found
 
 
@@ -217,14 +226,28 @@ def of_others(
     )
 
 
-def nothing(catalog: Catalog, sources: Iterable[SourceName], at: datetime | None) -> RefnetError:
-    """Error: no complete artifact of `sources` (at or before `at`); names the oldest one."""
+def nothing(
+    catalog: Catalog, sources: Sequence[SourceName], at: datetime | None, stores: Sequence[str] = ()
+) -> RefnetError:
+    """Error: no complete artifact of `sources` (at or before `at`); names the oldest one, or how to look in `stores`."""
     oldest = catalog.oldest_complete(sources)
     if at is None or oldest is None:
-        return RefnetError(
-            f"there is no complete artifact of {', '.join(sources)}",
-            "Make one with `refnet backup`; `refnet list` shows what there is.",
-        )
+        damaged = sum(one.damaged for source in sources for one in catalog.of_source(source))
+        more = f", {formatting.plural(damaged, 'damaged one')}" if damaged else ""
+        what = f"there is no complete artifact of {', '.join(sources)}{more}"
+        if stores and len(sources) == 1:
+            copy = f"{sources[0]} --store {stores[0]}"
+            # A fetch replaces no damaged artifact of the same name.
+            back = (
+                f"`refnet restore {copy}` restores from one"
+                if damaged
+                else f"`refnet fetch {copy}` brings one here"
+            )
+            return RefnetError(
+                what,
+                f"Look for a copy first: `refnet list {copy}`; {back}. `refnet backup` would save what is live now.",
+            )
+        return RefnetError(what, "Make one with `refnet backup`; `refnet list` shows what there is.")
     # A time of day as people write it has no fractions, and this one must still be at or after the artifact's.
     reached = oldest.created.astimezone(at.tzinfo) + timedelta(microseconds=999_999)
     return RefnetError(

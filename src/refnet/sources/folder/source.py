@@ -168,7 +168,7 @@ class Folder(Source):
         done = work.restore(context, work.commands())  # the stage has asked for them, see Setup.commands
         return [f"{done.plan.target.folder} is restored from {chosen.name}"]
 
-    def resumed(self, context: Context, chosen: OpenArtifact, permits: Permits, token: str) -> bool:
+    def resumed(self, context: Context, chosen: OpenArtifact, permits: Permits, token: str) -> bool:  # noqa: ARG002
         with context.restore_lock(self.name):
             finish_interrupted(self.target())
             try:
