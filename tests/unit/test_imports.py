@@ -119,6 +119,7 @@ _OF_ALL_SOURCES = {
         "refnet.sources.base",
         "refnet.sources.database",
         "refnet.sources.hooks",
+        "refnet.sources.permitted",
         "refnet.sources.restored_places",
     ),
 }
