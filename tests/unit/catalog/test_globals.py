@@ -119,8 +119,9 @@ def test_a_missing_role_is_created_with_all_that_belongs_to_it() -> None:
 def test_powers_need_a_word_of_their_own() -> None:
     plan = decide(WANTED, LiveRoles("db:5432", ()))
     assert [str(one) for one in plan.withheld] == [
-        "app: may change log_statement",
+        "app: may change log_statement by ALTER SYSTEM and grant that",
         r'"odd;\nna\"me": SUPERUSER',
+        r'"odd;\nna\"me": member of app with ADMIN OPTION',
     ]
     assert "main-globals_1.sql.gz gives the role app powers" in plan.problems[0].message
 

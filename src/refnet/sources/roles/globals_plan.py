@@ -10,9 +10,17 @@ from typing import Any
 
 from refnet.core.errors import RefnetError
 from refnet.core.formatting import plural, some
-from refnet.sources.permitted import NOTHING, Permitted, Power, digest
+from refnet.sources.permitted import NOTHING, Permitted, Power, digest, shown
 from refnet.sources.roles.global_statements import Statement, StatementKind
-from refnet.sources.roles.powers import all_powers, granting, granting_statements, needed_powers, without
+from refnet.sources.roles.powers import (
+    all_powers,
+    false_options,
+    granting,
+    granting_statements,
+    needed_powers,
+    without,
+    without_passwords,
+)
 
 #: The order in which they run: a membership needs both roles.
 _ORDER = (
@@ -131,27 +139,33 @@ def decide(
         withhold: create roles without powers that are not permitted; else each of these is a problem.
         continued: also ask for the powers of roles that exist and only lack these: an earlier run has created them.
     """
-    statements, live = merged(wanted.statements), replace(live, statements=merged(live.statements))
+    live = replace(live, statements=merged(live.statements))
     there = {one.subject for one in live.statements if one.kind is StatementKind.ROLE}
+    asked = _Asked(wanted, permitted)
+    statements = _supported(asked.statements, live)
     create = tuple(
         one.subject for one in statements if one.kind is StatementKind.ROLE and one.subject not in there
     )
-    listed = digest(all_powers(statements, live.limited))
-    powers = {
-        power: permitted.by(power, wanted.sha256, listed)
-        for power in needed_powers(statements, frozenset(create), live.limited)
-    }
     lacking = _lacking(wanted, live, statements) if continued else ()
-    powers |= {power: permitted.by(power, wanted.sha256, listed) for power in lacking}
+    needed = (*needed_powers(statements, frozenset(create), live.limited), *lacking)
+    powers = {power: asked.by(power) for power in needed}
     refused = tuple(power for power, by in powers.items() if not by)
     granted = granting(statements, refused, live.limited)
     statements = without(statements, refused, live.limited)
+    powerful = () if permitted.everything else {one.role for one in (*asked.page, *powers)}
+    secrets = {one.subject for one in statements if one.subject in powerful and "PASSWORD" in one.tokens}
+    statements = without_passwords(statements, secrets)
     running = [
         one for one in statements if one.kind in _ORDER and _runs(one, frozenset(create), there | {*create})
     ]
-    lost = _lost(statements, running, create, options=live.options)
-    if not live.options:
-        running = [without_options(one) for one in running]
+    lost = (
+        *_lost(asked.statements, statements, running, create),
+        *(
+            f"the password of {shown(one)}, as it has powers, and who forges a backup knows it: \\password in psql sets one"
+            for one in create
+            if one in secrets
+        ),
+    )
     given = tuple(power for power in lacking if powers[power])
     running += granting_statements(statements, given, live.limited)
     running.sort(key=lambda one: _ORDER.index(one.kind))
@@ -164,28 +178,48 @@ def decide(
         _folders(statements, live.statements),
         tuple(running),
         () if withhold else tuple(_powerful(wanted.artifact, refused)),
-        tuple(lost),
+        lost,
         refused,
         granted,
     )
+
+
+class _Asked:
+    """What an artifact asks for, and what is permitted of it."""
+
+    def __init__(self, wanted: WantedRoles, permitted: Permitted) -> None:
+        self.statements, self._permitted, self._sha256 = merged(wanted.statements), permitted, wanted.sha256
+        listed = all_powers(self.statements)
+        #: The powers whose digest a page of this artifact has.
+        self.page, self._digest = frozenset(listed), digest(listed)
+
+    def by(self, power: Power) -> str:
+        """What permits `power`; "": nothing. A page permits only what it lists."""
+        return self._permitted.by(power, self._sha256, self._digest if power in self.page else "")
+
+
+def _supported(statements: tuple[Statement, ...], live: LiveRoles) -> tuple[Statement, ...]:
+    """`statements` as the server supports them: before 16 without INHERIT and SET."""
+    return statements if live.options else tuple(map(without_options, statements))
 
 
 def _lacking(wanted: WantedRoles, live: LiveRoles, statements: tuple[Statement, ...]) -> tuple[Power, ...]:
     """Powers that roles of `live` lack which are otherwise as in the artifact."""
     existing = {one.subject for one in live.statements if one.kind is StatementKind.ROLE}
     alike = existing - {*unlike(wanted, live, NOTHING)}
-    has = {*needed_powers(live.statements, alike, live.limited), *all_powers(live.statements, live.limited)}
-    return tuple(one for one in needed_powers(statements, alike, live.limited) if one not in has)
+    has = {*needed_powers(live.statements, alike, live.limited), *all_powers(live.statements)}
+    needed = needed_powers(statements, alike, live.limited)
+    return tuple(one for one in needed if one.role in alike and one not in has)
 
 
 def unlike(wanted: WantedRoles, live: LiveRoles, permitted: Permitted) -> tuple[str, ...]:
     """Roles and tablespaces of `wanted` that `live` lacks or has otherwise; powers that nobody permitted may be missing."""
-    statements, there = merged(wanted.statements), merged(live.statements)
+    asked, there = _Asked(wanted, permitted), merged(live.statements)
+    statements = _supported(asked.statements, live)
     roles = frozenset(one.subject for one in statements if one.kind is StatementKind.ROLE)
-    asked = {*all_powers(statements, live.limited), *needed_powers(statements, roles, live.limited)}
-    has = {*all_powers(there, live.limited), *needed_powers(there, roles, live.limited)}
-    listed = digest(all_powers(statements, live.limited))
-    missing = {one for one in asked - has if not permitted.by(one, wanted.sha256, listed)}
+    given = {*all_powers(statements), *needed_powers(statements, roles, live.limited)}
+    has = {*all_powers(there), *needed_powers(there, roles, live.limited)}
+    missing = {one for one in given - has if not asked.by(one)}
     expected = without(statements, missing, live.limited)
     existing = {one.subject for one in there if one.kind is StatementKind.ROLE}
     differing = _differing(expected, there, existing)
@@ -203,18 +237,25 @@ def _folders(wanted: tuple[Statement, ...], live: tuple[Statement, ...]) -> dict
 
 
 def _lost(
-    wanted: tuple[Statement, ...], running: Collection[Statement], create: Collection[str], *, options: bool
+    wanted: tuple[Statement, ...],
+    kept: Collection[Statement],
+    running: Collection[Statement],
+    create: Collection[str],
 ) -> Iterator[str]:
-    """What the roles in `create` lose."""
+    """What the roles in `create` lose of `wanted`, beside withheld powers: what of it is not `kept`."""
+    left, runs = (
+        {one.names[:2]: one for one in some_of if one.kind is StatementKind.MEMBERSHIP}
+        for some_of in (kept, running)
+    )
     for one in wanted:
         if one.subject not in create:
             continue
         if one.kind is StatementKind.LABEL and "ROLE" in one.tokens:
             yield f"the security label of {one.subject} by {one.names[0]}"
-        elif one.kind is StatementKind.MEMBERSHIP:
-            if one not in running:
+        elif one.kind is StatementKind.MEMBERSHIP and (pair := one.names[:2]) in left:
+            if pair not in runs:
                 yield f"the membership of {one.subject} in {one.names[0]}, as the server has no such role"
-            elif not options and (off := _false_options(one)):
+            elif off := [option for option in false_options(one) if option not in false_options(runs[pair])]:
                 yield f"{' and '.join(off)} FALSE of the membership of {one.subject} in {one.names[0]}, which needs PostgreSQL 16"
 
 
@@ -271,7 +312,7 @@ def comparable(statement: Statement, *, passwords: bool = True, options: bool = 
     """Comparable form: without the folder of a tablespace; `options`: with INHERIT and SET of memberships."""
     if statement.kind is StatementKind.MEMBERSHIP:
         admin = "ADMIN" if "ADMIN" in statement.tokens else ""
-        return (*statement.tokens[:4], admin, *(_false_options(statement) if options else ()))
+        return (*statement.tokens[:4], admin, *(false_options(statement) if options else ()))
     if statement.kind is StatementKind.TABLESPACE:
         return statement.tokens[:-1]
     return statement.tokens if passwords else statement.without("PASSWORD", 2).tokens
@@ -287,7 +328,7 @@ def merged(statements: Iterable[Statement]) -> tuple[Statement, ...]:
 
 
 def _both(one: Statement, other: Statement) -> Statement:
-    off = [option for option in _false_options(one) if option in _false_options(other)]
+    off = [option for option in false_options(one) if option in false_options(other)]
     options = [["ADMIN", "OPTION"]] if {"ADMIN"} & {*one.tokens, *other.tokens} else []
     options += [["INHERIT", "FALSE" if "INHERIT" in off else "TRUE"]]
     options += [["SET", "FALSE"]] if "SET" in off else []
@@ -301,12 +342,3 @@ def without_options(statement: Statement) -> Statement:
         return statement
     admin = ("WITH", "ADMIN", "OPTION") if "ADMIN" in statement.tokens else ()
     return replace(statement, tokens=(*statement.tokens[:4], *admin))
-
-
-def _false_options(statement: Statement) -> tuple[str, ...]:
-    tokens = statement.tokens
-    return tuple(
-        option
-        for option in ("INHERIT", "SET")
-        if option in tokens and tokens[tokens.index(option) + 1] == "FALSE"
-    )

@@ -102,10 +102,9 @@ class Roles(OnServer):
     def live_powers(self) -> tuple[Power, ...]:
         target = servers.existing_server(self.settings, self.name)
         with target.connect(READER_SETTINGS, encoding="UTF8") as session:
-            limited = {name for (name,) in session.execute(_LIMITED).fetchall()}
             binaries = local_postgres.binaries_for(self.settings, server_version(session))
         try:
-            return all_powers(merged(read(dumped(binaries, target))), limited)
+            return all_powers(merged(read(dumped(binaries, target))))
         except NotGlobalsError as error:
             raise RefnetError(
                 f"the roles of the server at {target.address} cannot be read: {error}",
