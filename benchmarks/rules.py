@@ -18,9 +18,9 @@ from typing import NamedTuple
 #: (file below src, what it uses) → why that is right.
 EXCEPTIONS: Mapping[tuple[str, str], str] = {}
 _CALLS = {"os.fork", "os.forkpty", "pty.fork"}
-#: Only these of multiprocessing start no process.
-_HARMLESS = {"multiprocessing.connection"}
 _MODULES = {"multiprocessing", "billiard"}
+#: What is imported from it starts no process. `import multiprocessing.connection` also brings what does.
+_HARMLESS = "multiprocessing.connection"
 
 
 class Broken(NamedTuple):
@@ -42,22 +42,22 @@ def _of(node: ast.AST) -> Iterator[str]:
     match node:
         case ast.Attribute() if (name := ast.unparse(node)) in _CALLS:
             yield name
-        case ast.keyword(arg="preexec_fn"):
+        case ast.Call(func=ast.Attribute(attr="fork" | "forkpty")) if (
+            name := ast.unparse(node.func)
+        ) not in _CALLS:  # of a module under another name
+            yield name
+        case ast.keyword(arg="preexec_fn") | ast.Constant(value="preexec_fn"):
             yield "preexec_fn"
         case ast.Name(id="ProcessPoolExecutor") | ast.alias(name="ProcessPoolExecutor"):
             yield "ProcessPoolExecutor"
         case ast.Attribute(attr="ProcessPoolExecutor"):
             yield "ProcessPoolExecutor"
         case ast.Import(names=names):
-            yield from (one.name for one in names if _starts_processes(one.name))
+            yield from (one.name for one in names if one.name.partition(".")[0] in _MODULES)
         case ast.ImportFrom(module=str(module), names=names):
             yield from (f"{module}.{one.name}" for one in names if f"{module}.{one.name}" in _CALLS)
-            if _starts_processes(module):
+            if module.partition(".")[0] in _MODULES and module != _HARMLESS:
                 yield module
-
-
-def _starts_processes(module: str) -> bool:
-    return module.partition(".")[0] in _MODULES and module not in _HARMLESS
 
 
 def main() -> int:

@@ -24,6 +24,9 @@ _PATH = Path("one.py")
         "from concurrent.futures import ProcessPoolExecutor",
         "import concurrent.futures\nconcurrent.futures.ProcessPoolExecutor()",
         "from billiard import Process",
+        "import multiprocessing.connection\nmultiprocessing.Process()",
+        "import os as system\nsystem.fork()",
+        "import subprocess\nsubprocess.Popen(['true'], **{'preexec_fn': print})",
     ],
 )
 def test_a_fork_without_exec_is_found(text: str) -> None:
