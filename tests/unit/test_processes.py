@@ -47,6 +47,25 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert until(lambda: not _runs(pid), 10)
 
 
+@pytest.mark.skipif(not ending_with_parent(signal.SIGTERM), reason="setpriv (util-linux) is not installed")
+def test_a_child_whose_parent_died_before_it_asked_for_the_signal_runs_nothing(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, subprocess; from refnet.core.processes import ending_with_parent\n"
+        "late = ['sh', '-c', 'while ! [ -e dead ]; do sleep 0.01; done; exec \"$@\"', 'sh']\n"
+        "started = subprocess.Popen([*late, *ending_with_parent(signal.SIGTERM), 'touch', 'ran'])\n"
+        "print(started.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.wait()
+    (tmp_path / "dead").touch()
+    assert until(lambda: not _runs(pid), 10)
+    assert not (tmp_path / "ran").exists()
+
+
 def _runs(pid: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()

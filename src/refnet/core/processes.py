@@ -21,6 +21,8 @@ from refnet.core.errors import RefnetError
 QUICK_SECONDS = 30.0
 _POLL_SECONDS = 0.005
 _BUFFER = 256 << 10
+#: For sh: run the words, unless the parent, whose pid is the first one, has died.
+_IF_PARENT_LIVES = '[ "$PPID" = "$0" ] && exec "$@"'
 #: How much of the end of stderr is read, in bytes.
 _MESSAGES = 4000
 
@@ -109,14 +111,16 @@ def end_with_parent(number: int) -> None:
     ctypes.CDLL(None).prctl(1, number)
 
 
-@cache
 def ending_with_parent(number: int) -> tuple[str, ...]:
     """Return a prefix with which a program gets the signal `number` when its parent dies, even by SIGKILL.
 
-    () without setpriv (util-linux). The parent is the thread that starts the program.
+    If the parent has died before, the program does not run. () without setpriv (util-linux). The parent is the thread that
+    starts the program.
     """
-    program = shutil.which("setpriv")
-    return (program, "--pdeathsig", signal.Signals(number).name.removeprefix("SIG"), "--") if program else ()
+    if not (program := shutil.which("setpriv")):
+        return ()
+    name = signal.Signals(number).name.removeprefix("SIG")
+    return program, "--pdeathsig", name, "--", "/bin/sh", "-c", _IF_PARENT_LIVES, str(os.getpid())
 
 
 @contextmanager
