@@ -78,6 +78,7 @@ def findings(checks: Sequence[Check], history: History) -> dict[str, str | None]
         found[key] = "\n".join(filter(None, (found.get(key), check.says if wrong else None))) or None
     for source in dict.fromkeys((*STANDARD, *(run.source for run in history.runs))):
         _add_runs(found, source, history)
+        found.setdefault(f"{source} running", None)  # that check is there only while a run hangs
     return found
 
 
