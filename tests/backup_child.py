@@ -75,6 +75,23 @@ def waits_too_long(folder: Path, _context: Any, name: str, options: Options) -> 
     return name
 
 
+def hangs(_folder: Path, _context: Any, name: str, options: Options) -> Any:
+    options.turn()
+    if name == "a":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as a call of a library that hangs
+        while True:
+            time.sleep(60)
+    return name
+
+
+def reports(_folder: Path, context: Any, name: str, options: Options) -> Any:
+    options.turn()
+    for done in range(12):
+        time.sleep(0.5)
+        context.progress("rows", done, None)
+    return name
+
+
 if __name__ == "__main__":
     act, folder, handle = sys.argv[1:]
     if act == "signalled":

@@ -24,7 +24,7 @@ from typing import Any
 
 from refnet.actions.backup import Options, backup
 from refnet.actions.backup_result import Backup
-from refnet.catalog.artifact import Counted, Progress, silent
+from refnet.catalog.artifact import Counted
 from refnet.catalog.source_name import SourceName
 from refnet.context import Context
 from refnet.core.errors import RefnetError
@@ -36,6 +36,10 @@ from refnet.sources import kind_of
 MOST_OPEN = 16
 #: Seconds that an open snapshot waits for its turn: a backup before it may hang, and VACUUM must go on.
 MOST_WAITING = 6 * 3600.0
+#: Seconds without any progress of a program at work, after which it is ended: it hangs, maybe with its snapshot open.
+MOST_SILENT = 12 * 3600.0
+#: Seconds between two looks for silent programs, and that one has for its cleanup.
+_LOOK_SECONDS, _TO_END = 60.0, 60.0
 #: What runs a child; the number of its socket follows.
 PROGRAM: tuple[str, ...] = (sys.executable, "-P", "-m", __name__)
 #: Seconds between two messages about the progress of one step.
@@ -93,13 +97,38 @@ class _Child:
             command = [*PROGRAM, str(theirs.fileno())]
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
         self.pipe = Connection(ours.detach())
-        settings, shows = context.settings, context.progress is not silent
-        job = (settings, context.clock, context.service, dict(context.variables), shows, name, options)
+        self._heard = time.monotonic()
+        job = (context.settings, context.clock, context.service, dict(context.variables), name, options)
         with suppress(BrokenPipeError):  # it was killed: `says` finds that
             self.pipe.send(job)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has said nothing for too long."""
+        return time.monotonic() - self._heard > MOST_SILENT
+
+    def go(self) -> None:
+        """Give it its turn."""
+        self._heard = time.monotonic()
+        with suppress(OSError):  # it has ended: the next look finds that
+            self.pipe.send(None)
+
+    def give_up(self) -> tuple[str, RefnetError]:
+        """End it, by force if it ends by no signal; its last message."""
+        self.process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_TO_END)
+        self.process.kill()
+        hung = RefnetError(
+            f"the backup of {self.name} made no progress for {MOST_SILENT / 3600:.0f} h, and was ended",
+            "Check its server, its disk and its stores, and retry.",
+            transient=True,
+        )
+        return "result", hung
+
     def says(self) -> tuple[Any, ...]:
         """Its next message: ("snapshot", time) or ("result", Result); others are shown, and returned too."""
+        self._heard = time.monotonic()
         try:
             message: tuple[Any, ...] = self.pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -146,11 +175,12 @@ class _Group:
         while waiting:
             while ready and len(running) < jobs:
                 running.add(pipe := ready.popleft())
-                with suppress(OSError):  # it has ended: the next look finds that
-                    pipe.send(None)
-            for pipe in waiting & {*wait(list(waiting))}:
+                self._children[pipe].go()
+            heard = {*wait(list(waiting), _LOOK_SECONDS)}
+            silent = {pipe for pipe in waiting - heard - {*ready} if self._children[pipe].is_silent}
+            for pipe in waiting & (heard | silent):
                 child = self._children[pipe]
-                match child.says():
+                match child.give_up() if pipe in silent else child.says():
                     case ("snapshot", moment):
                         ready.append(pipe)
                         self.moments += [moment] if kind_of(child.name).is_snapshot else []
@@ -220,9 +250,8 @@ class _Parent:
 
 def _work(parent: _Parent) -> None:
     """Back up the source of the job in this process, and send the result."""
-    settings, clock, service, variables, shows, name, options = parent.pipe.recv()
-    progress: Progress = parent.progress if shows else silent
-    context = Context(settings, clock, progress, parent.note, service, variables=variables)
+    settings, clock, service, variables, name, options = parent.pipe.recv()
+    context = Context(settings, clock, parent.progress, parent.note, service, variables=variables)
     result: Result
     try:
         with interruptible():

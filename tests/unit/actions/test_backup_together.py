@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,33 @@ def test_a_snapshot_that_waits_too_long_for_its_turn_is_released(backups: Backup
         backups.run("waits_too_long", A, B, jobs=1, ended=ended)
     assert "has released its snapshot" in backups.found[B].message
     assert backups.found[B].transient
+
+
+def test_one_that_hangs_is_ended_by_force_and_the_others_go_on(
+    backups: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _hasten(monkeypatch, silent=3.0)
+    backups.run("hangs", A, B, jobs=1)  # B waits for its turn as long, and is not ended
+    assert "the backup of a made no progress for" in backups.found[A].message
+    assert backups.found[A].transient
+    assert backups.found[B] == "b"
+
+
+def test_one_that_reports_progress_is_not_ended_though_nobody_is_shown_it(
+    backups: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _hasten(monkeypatch, silent=4.0)
+    results: list[Any] = []
+    context = Context(backups.context.settings)  # a task of Celery shows no progress
+    monkeypatch.setattr(backups, "_opened", lambda _name: nullcontext(context))
+    backups.run("reports", A, ended=lambda _name, result: results.append(result))
+    assert results == ["a"]
+
+
+def _hasten(monkeypatch: pytest.MonkeyPatch, silent: float) -> None:
+    monkeypatch.setattr(backup_together, "MOST_SILENT", silent)
+    monkeypatch.setattr(backup_together, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(backup_together, "_TO_END", 0.3)
 
 
 @pytest.mark.parametrize(
