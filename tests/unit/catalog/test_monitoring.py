@@ -260,7 +260,9 @@ def test_a_run_far_over_its_usual_time_is_an_alarm_until_it_ends(
     assert ("has run for" in (messages.get("database running") or "")) is alarm
     after = watch(DATABASE, Catalog.of([*HEALTHY]), History((*ended, run(hours / 24))), DAILY, NOW)
     assert "running" not in {one.what for one in after}
-    assert findings(after, History((*ended, run(hours / 24)))).get("database running", "") is None  # recovered
+    assert (
+        findings(after, History((*ended, run(hours / 24)))).get("database running", "") is None
+    )  # recovered
 
 
 @pytest.mark.parametrize(
