@@ -160,7 +160,7 @@ class RecoveryPage:
         return Section("Recover with RefNet", notes, commands=lines)
 
     def _roles(self) -> Iterator[Section]:
-        """What the roles of servers may do; the command permits exactly that."""
+        """The section with the powers of roles, which the command permits; none without clusters."""
         listed = [(source, str(power)) for source, found in self.roles.items() for power in found or ()]
         notes: tuple[str, ...] = ()
         if listed:

@@ -80,7 +80,7 @@ class Permitted:
         return replace(self, confirmed=confirmed)
 
     def by(self, power: Power, artifact: str, listed: str) -> str:
-        """What permits `power`; "": nothing.
+        """The reason why a role may get `power`, for display; "": nobody permitted it.
 
         Args:
             artifact: SHA-256 of the artifact that asks for it.

@@ -185,7 +185,7 @@ def decide(
 
 
 class _Asked:
-    """What an artifact asks for, and what is permitted of it."""
+    """The statements of an artifact, and the powers that are permitted of those that it asks for."""
 
     def __init__(self, wanted: WantedRoles, permitted: Permitted) -> None:
         self.statements, self._permitted, self._sha256 = merged(wanted.statements), permitted, wanted.sha256
@@ -194,7 +194,7 @@ class _Asked:
         self.page, self._digest = frozenset(listed), digest(listed)
 
     def by(self, power: Power) -> str:
-        """What permits `power`; "": nothing. A page permits only what it lists."""
+        """The reason why a role may get `power`, for display; "": nobody permitted it. A page permits only what it lists."""
         return self._permitted.by(power, self._sha256, self._digest if power in self.page else "")
 
 
