@@ -221,7 +221,7 @@ def test_what_a_restore_computes_otherwise_is_named_beside_the_proof(refnet: Com
     assert made["proof"]["level"] == "proven"
     (listed,) = refnet("list", "--json").json["artifacts"]
     assert listed["gaps"] == [f"{what}: {reason}" for what, reason in said.items()]
-    assert "proven, but  but stored generated columns of public.made" in refnet("list").out
+    assert "proven, but  not verified: stored generated columns of public.made" in refnet("list").out
     monitored = refnet("monitor", "database").out
     assert "the newest is proven, but stored generated columns of public.made" in monitored
     verified = refnet("verify", listed["name"])

@@ -92,7 +92,7 @@ def notes(entry: Entry, now: datetime) -> list[str]:
         found.append("dated in the future: chosen only by its name, or if there is no other")
     if entry.proven_before:
         found.append("proven before it was encrypted")
-    found += [f"but {gap}" for gap in entry.gaps]
+    found += [f"not verified: {gap}" for gap in entry.gaps]
     last = [line for line in entry.evidence[-1:] if line.reasons and not line.accepts]
     if entry.damaged or entry.standing.unknown:
         found += [line.reasons[0] for line in last]

@@ -179,7 +179,7 @@ def _age(source: _Source) -> Check:
         return source.check(
             "age", Status.WARNING, f"{newest.name} is dated in the future: is the clock right?"
         )
-    says = f"{newest.name} is {formatting.age(age)} old"
+    says = f"{newest.name} is {formatting.old(age)}"
     if limits.interval is None or limits.age is None:
         return source.check("age", Status.OK, f"{says}; its schedule is off")
     if age > limits.age:
@@ -281,7 +281,7 @@ def _between_proofs(source: _Source, newest: Entry) -> Check | None:
         return None
     if any(line.level.rank > Level.INTACT.rank for line in newest.evidence):
         return None
-    says = f"the newest is {newest.state}; {proven[-1].name} is proven and {formatting.age(source.now - proven[-1].made)} old"
+    says = f"the newest is {newest.state}; {proven[-1].name} is proven and {formatting.old(source.now - proven[-1].made)}"
     due = f"one is proven every {formatting.age(every)}"
     overdue = source.now - proven[-1].made > limit
     return source.check("proof", Status.WARNING if overdue else Status.OK, f"{says}, {due}")

@@ -234,7 +234,7 @@ def _of_source(
     def check(status: Status, says: str) -> Check:
         return Check(source, f"{OF_COPY}{state.name}", status, says)
 
-    shown = f"{copy.name} is {copy.copy_level}, {formatting.age(now - copy.made)} old" if copy else "none"
+    shown = f"{copy.name} is {copy.copy_level}, {formatting.old(now - copy.made)}" if copy else "none"
     if newest and is_missing(state, newest):
         age = now - (copy or newest).made
         says = f"{newest.name} has no copy there (the newest: {shown}): `refnet copy` sends it"

@@ -156,6 +156,6 @@ def _print_forgetting(planned: Forgetting, here: Context) -> None:
     for number, entry in enumerate(planned.entries, 1):
         database = f" of {entry.identity.database}" if entry.identity else ""
         about = f"{entry.source}{database}, {formatting.size(entry.manifest.size)}, {entry.state}"
-        print(f"  {number}. delete {entry.name} ({about}, {formatting.age(now - entry.made)} old)")
+        print(f"  {number}. delete {entry.name} ({about}, {formatting.old(now - entry.made)})")
         if why := planned.needed.get(entry.name):
             print(f"     {why}")

@@ -328,7 +328,7 @@ def _print_end(done: RecoveryDone, now: datetime) -> None:
     if done.began_before:
         say(f"  it began {formatting.age(now - done.began_before)} ago, with a run that was interrupted")
     for source, age in done.ages.items():
-        say(f"  {source}: the data are {formatting.age(age)} old (RPO)")
+        say(f"  {source}: the data are {formatting.old(age)} (RPO)")
 
 
 def _print_powers(done: RecoveryDone) -> None:
@@ -357,7 +357,7 @@ def _print_plan(planned: Planned, *, now: datetime) -> None:
                 e.name,
                 e.identity.database if e.identity else "",
                 formatting.local(e.created),
-                f"{formatting.age(now - e.created)} old",
+                f"{formatting.old(now - e.created)}",
                 f"{e.state}, SHRUNK against {e.manifest.shrunk_from}" if e.shrunk else e.state,
             )
             for s, e in plan.entries.items()

@@ -51,6 +51,11 @@ def seconds(count: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def old(span: timedelta) -> str:
+    """Format an age as `3 d old`; a negative one as `3 d ahead of this clock`."""
+    return f"{age(-span)} ahead of this clock" if span < timedelta(0) else f"{age(span)} old"
+
+
 def age(span: timedelta) -> str:
     """Format an age in at most two units; a negative age ends with `ahead`."""
     if span < timedelta(0):

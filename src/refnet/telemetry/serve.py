@@ -1,6 +1,7 @@
 """`/metrics` and `/health` over HTTP, for Prometheus and for health checks."""
 
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -82,6 +83,11 @@ class MetricsServer(ThreadingHTTPServer):
         finally:
             late.cancel()
             self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report a fault of an answer, but not a client that hung up."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:

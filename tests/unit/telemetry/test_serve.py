@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -79,3 +80,25 @@ def test_requests_whose_thread_could_not_start_do_not_count_forever(
 
 def _no_thread(_timer: threading.Timer) -> None:
     raise RuntimeError("can't start new thread")
+
+
+def test_a_client_that_hangs_up_leaves_no_traceback(
+    server: MetricsServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked, hung_up = threading.Event(), threading.Event()
+
+    def large(_accept: str) -> tuple[bytes, str]:
+        asked.set()
+        assert hung_up.wait(10)
+        return b"x" * 50_000_000, "text/plain"
+
+    server.answers["/large"] = large
+    with socket.create_connection(server.server_address[:2], timeout=10) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(b"GET /large HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        assert asked.wait(10)
+    hung_up.set()
+    assert ask(server, "localhost") == 200
+    server.shutdown()
+    server.server_close()
+    assert capfd.readouterr().err == ""

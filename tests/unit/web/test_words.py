@@ -103,8 +103,8 @@ def test_every_description_of_a_setting_has_a_japanese_one(declaring: type) -> N
         ("12.5 MiB, 2 of ann (psql)", "12.5 MiB, 2 of ann (psql)"),
         ("Live now: 12.5 MiB, 2 of ann (psql)", "稼働中: 12.5 MiB、ann のセッション 2 個（psql）"),
         (
-            "but table public.a: 3 rows where 4 were recorded",
-            "ただし テーブル public.a: 3 行あります(記録では 4 行)",
+            "not verified: table public.a: 3 rows where 4 were recorded",
+            "未確認: テーブル public.a: 3 行あります(記録では 4 行)",
         ),
         (
             "WAL is damaged: 00000001000000000000000F; `refnet backup main-cluster` makes later moments reachable",
