@@ -14,8 +14,8 @@ from tests.command import Command, Result
 #: The beginnings of the questions, in order.
 ASKED = (
     "Database",
-    "Another database",
     "A server",
+    "Another database",
     "Folder of the configuration",
     "Folder of the Obsidian vault",
     "Another folder",

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import stat
 import tomllib
 from collections.abc import Callable, Iterator
@@ -98,7 +99,7 @@ def test_databases_and_folders_become_tables_and_empty_means_the_default(
     ]
     name = machine.url.rpartition("/")[2].partition("?")[0]
     other = machine.url.replace(f"/{name}?", "/postgres?")
-    answers[1:2] = [("Another database", one) for one in (machine.url, other, "none")]
+    answers[2:3] = [("Another database", one) for one in (machine.url, other, "none")]
     answers[0] = ("Database", "none")
     done = machine.talk(*answers, (CONFIRM, "y"))
     assert done.code == 0, done.out
@@ -140,6 +141,40 @@ def test_options_name_any_number_of_sources(machine: Machine) -> None:
     machine.run("init", *none, "--folder", str(machine.folder / "no"), "--plan").fails(
         2, "--folder", "does not exist"
     )
+
+
+def test_a_server_a_folder_or_a_file_of_sqlite_needs_no_database(machine: Machine) -> None:
+    file = machine.folder / "Shop 1.db"
+    with contextlib.closing(sqlite3.connect(file)) as session:
+        session.execute("CREATE TABLE t (n)")
+    papers = machine.folder / "論文"
+    papers.mkdir()
+    (papers / "1.txt").write_text("one")
+    where = ("--vault-dir", "none", "--backup-dir", str(machine.backups), "--plan", "--yes")
+    for options, table in (
+        (("--cluster", machine.url), "[clusters.main]"),
+        (("--folder", str(machine.vault)), "[folders.my-vault]"),
+        (("--folder", str(papers)), "[folders.my-folders]"),
+        (("--another-database", str(file)), f'[databases.shop_1]\npath = "{file}"'),
+    ):
+        done = machine.run("init", *options, *where)
+        assert done.code == 0, done.err
+        assert table in done.out
+    (machine.folder / "no.db").write_text("no database")
+    machine.run("init", "--another-database", str(machine.folder / "no.db"), *where).fails(
+        2, "--another-database", "no.db"
+    )
+    machine.unchanged()
+
+
+def test_enter_means_none_where_no_database_is_found(machine: Machine) -> None:
+    answers = everything(machine)
+    answers[0] = (ASKED[0], "")
+    answers[-1] = (ASKED[-1], "off")
+    done = machine.talk(*answers, (CONFIRM, ""))
+    assert done.code == 6, done.out
+    assert "or none [none]: " in done.out
+    machine.unchanged()
 
 
 def test_a_plan_shows_the_file_and_writes_nothing(machine: Machine) -> None:
@@ -288,11 +323,11 @@ def test_wal_of_a_server_is_offered_with_what_it_contains_and_tried(
         other = url_of(cluster.target()).replace("refnet@", "reader@")
         machine.run("init", "--cluster", other, *none, "--plan", "--wal").fails(2, "--wal: ", "REPLICATION")
         no, where = "none", str(machine.backups)
-        answers = (no, no, url_of(cluster.target()), no, no, no, no, where, "daily 03:30")
-        asked = (*ASKED[:3], "A server", *ASKED[3:])
+        answers = (no, url_of(cluster.target()), no, no, no, no, no, where, "daily 03:30")
+        asked = (*ASKED[:2], "A server", *ASKED[2:])
         talked = machine.talk(
             *zip(asked, answers, strict=True),
-            *[("Base backups and WAL", "maybe"), ("Base backups and WAL", "yes"), (CONFIRM, "")],
+            *[("Base backups and WAL", "maybe"), ("Base backups and WAL", "y"), (CONFIRM, "")],
         )
     assert talked.code == 6, talked.out
     assert "is neither yes nor no" in talked.out

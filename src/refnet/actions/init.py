@@ -194,6 +194,9 @@ def _check_database(settings: Settings) -> Iterable[CheckLine]:
 
 
 def _more_urls(table: str, draft: SettingsDraft, answer: str) -> dict[str, Any]:
+    if table == "databases" and answer != NONE and "://" not in answer:  # a file of SQLite
+        file = _absolute(answer)
+        return {f"databases.{_name(draft, table, file.stem)}.path": str(file)}
     with suppress(ValueError):
         word = unquote(urlsplit(answer).path).strip("/") if table == "databases" else "main"
         return {} if answer == NONE else {f"{table}.{_name(draft, table, word)}.url": answer}
@@ -210,7 +213,8 @@ def _more_folders(draft: SettingsDraft, answer: str) -> dict[str, Any]:
 def _name(draft: SettingsDraft, table: str, word: str) -> str:
     """Source name for `table` derived from `word`, with a number if taken."""
     taken = {one.split(".")[1] for one in draft.table if one.count(".") == 2} | {*SHORT}
-    near = near_name(word[: LONGEST_CLUSTER - 4]) or table.removesuffix("s")
+    word = word[: LONGEST_CLUSTER - 7]
+    near = near_name(word) or near_name(f"my-{word}").removesuffix("my") or f"my-{table}"
     return next(one for one in (near, *(f"{near}{n}" for n in range(2, MOST + 3))) if one not in taken)
 
 
@@ -220,7 +224,7 @@ def _check_newest(settings: Settings, table: str) -> Iterable[CheckLine]:
     names = [name for name, one in found.items() if one.table == table]
     if not names:
         return ()
-    if table == "folders":
+    if found[names[-1]].url is None:
         return _checks(settings, next(one for one in known(settings) if one == names[-1]))
     return _checks(replace(settings, database_url=found[names[-1]].url), SourceName.DATABASE)
 
@@ -284,9 +288,9 @@ def clusters(draft: SettingsDraft) -> list[str]:
 
 
 def _wal(draft: SettingsDraft, answer: str) -> dict[str, Any]:
-    if answer not in {"yes", "no"}:
+    if answer.lower() not in {"yes", "y", "no", "n"}:
         raise RefnetError(f"--wal: '{answer}' is neither yes nor no", "Answer yes or no.", Exit.USAGE)
-    return {f"clusters.{name}.wal": True for name in clusters(draft) if answer == "yes"}
+    return {f"clusters.{name}.wal": True for name in clusters(draft) if answer.lower() in {"yes", "y"}}
 
 
 def _more(option: str, asks: str, table: str) -> Question:
@@ -346,11 +350,13 @@ WAL = Question(
 #: The questions for more sources, each with the question that it follows.
 MORE = {
     "--database-url": (
-        _more("--another-database", "Another database, or none", "databases"),
         _more(
             "--cluster",
             "A server, for all its databases (postgresql://USER@HOST:PORT/postgres), or none",
             "clusters",
+        ),
+        _more(
+            "--another-database", "Another database (URL, or path of an SQLite file), or none", "databases"
         ),
     ),
     "--vault-dir": (_more("--folder", "Another folder, or none", "folders"),),

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from refnet.actions.backup import Options
-from refnet.actions.init import MORE, OWN, QUESTIONS, WAL, Question, SettingsDraft, clusters, start
+from refnet.actions.init import MORE, NONE, OWN, QUESTIONS, WAL, Question, SettingsDraft, clusters, start
 from refnet.cli import options
 from refnet.cli.backup import back_up, with_databases
 from refnet.cli.check import print_lines
@@ -38,7 +38,8 @@ def init(
     vault_dir: Annotated[str | None, typer.Option(metavar="DIR", help="The Obsidian vault, or none.")] = None,
     backup_dir: Annotated[str | None, typer.Option(metavar="DIR", help="The backup folder.")] = None,
     another_database: Annotated[
-        list[str] | None, typer.Option(metavar="URL", help="One more database (repeatable).")
+        list[str] | None,
+        typer.Option(metavar="URL|FILE", help="One more database, or an SQLite file (repeatable)."),
     ] = None,
     cluster: Annotated[
         list[str] | None,
@@ -83,6 +84,8 @@ def init(
         )
     lines: list[CheckLine] = []
     for question, answer in given:
+        if answer is None and not asks and any(further.values()) and not question.default(draft):
+            answer = NONE  # noqa: PLW2901  # the other sources are enough
         draft, found = _answered(draft, question, answer, asks=asks)
         lines += found
         for more in MORE.get(question.option, ()):
@@ -130,7 +133,7 @@ def _answered(
     draft: SettingsDraft, question: Question, answer: str | None, *, asks: bool
 ) -> tuple[SettingsDraft, tuple[CheckLine, ...]]:
     """`draft` with an answer to `question`, and its checks; a terminal user is asked again after an error."""
-    default = question.default(draft)
+    default = question.default(draft) or (NONE if asks else "")
     if answer is not None or not asks:
         return draft.answered(question, default if answer is None else answer)
     hidden = default == OWN or is_secret("database_url", default)

@@ -25,7 +25,9 @@ from refnet.proof_run import ProofOptions, ProofRun, Required
 from refnet.sources.contents import Artifact
 from refnet.sources.sqlite.box import Box, SqliteContents, box, database_file
 
-_MAGIC, _BLOCK, _LEVEL, _SPARE = b"SQLite format 3\0", 1 << 20, 2, 64 << 20
+_BLOCK, _LEVEL, _SPARE = 1 << 20, 2, 64 << 20
+#: The first bytes of a database; a new one may be empty.
+MAGIC = b"SQLite format 3\0"
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,6 @@ def _length(head: bytes) -> int:
     """Size of a database from its header; ValueError if it is not one."""
     page, pages = int.from_bytes(head[16:18], "big"), int.from_bytes(head[28:32], "big")
     page = 65536 if page == 1 else page
-    if head[:16] != _MAGIC or page < 512 or page & (page - 1):
+    if head[:16] != MAGIC or page < 512 or page & (page - 1):
         raise ValueError("not an SQLite database")
     return page * pages

@@ -23,7 +23,7 @@ from refnet.catalog.manifest import Level, Outcome
 from refnet.context import Context
 from refnet.core import attributes
 from refnet.core.errors import Exit, RefnetError
-from refnet.core.files import OPEN_FILE, NotRegularError, explain, open_file, opened
+from refnet.core.files import OPEN_FILE, NotRegularError, explain, explained, open_file, opened
 from refnet.core.formatting import size as sized
 from refnet.core.glob import TableGlob
 from refnet.settings import user_path
@@ -50,7 +50,7 @@ from refnet.sources.folder.swapping import WorkFolder
 from refnet.sources.folder.target import FolderTarget, explain_os_errors, finish_interrupted
 from refnet.sources.folder.tree import SHOWN, Changes
 from refnet.sources.restoring import RestoreRequest
-from refnet.sources.sqlite.artifact import SqliteArtifact, SqliteMaker
+from refnet.sources.sqlite.artifact import MAGIC, SqliteArtifact, SqliteMaker
 from refnet.sources.sqlite.box import SqliteContents, SqliteTable, box, database_file, refuse_links
 from refnet.store.local import LocalStore
 
@@ -120,7 +120,14 @@ class Sqlite(Folder):
 
     def checks(self) -> Iterator[CheckLine]:
         try:
-            yield ok(self.name, f"{self._path}, {sized(database_file(self._path).st_size)}")
+            status = database_file(self._path)
+            with explained(self._path), opened(self._path, OPEN_FILE) as file:
+                head = os.read(file, len(MAGIC))
+            if head not in {MAGIC, b""}:
+                wrong = RefnetError(f"{self._path} is no SQLite database", "Set the path of one.")
+                yield error_line(self.name, wrong)
+                return
+            yield ok(self.name, f"{self._path}, {sized(status.st_size)}")
             if not writable(self._path.parent):
                 hint = "A restore must run as the owner of the folder or as root."
                 yield warning(
