@@ -6,6 +6,7 @@ on it in Japanese. The error of a server with messages in another language gets 
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -63,7 +64,7 @@ _REASONS = (
         r"no password supplied",
         None,
         "the server at {address} requires a password for {user}, but none is set",
-        "Put it into {named}, or into ~/.pgpass.",
+        "Put it into {named}, or into {passwords}.",
     ),
     _ConnectReason(
         LOGIN_TRIGGER,
@@ -76,7 +77,7 @@ _REASONS = (
         r"password authentication failed|パスワード認証に失敗しました",
         "28P01",
         "the server at {address} rejects the password of {user}",
-        "Fix the password in {named} or in ~/.pgpass.",
+        "Fix the password in {named} or in {passwords}.",
     ),
     _ConnectReason(
         r"pg_hba\.conf|role .* does not exist|not permitted to log in|authentication failed|ロール.*は存在しません",
@@ -175,7 +176,12 @@ def explain(
     reason = next(reason for reason in _REASONS if re.search(reason.words, text))
     message = reason.message.format(address=address, database=database, user=user, said=_said(text))
     hint = _OWN_HINT if not named and reason.sqlstate is None else reason.hint
-    hint = hint.format(sql_database=sql_name(database), sql_user=sql_name(user), named=named or URL)
+    hint = hint.format(
+        sql_database=sql_name(database),
+        sql_user=sql_name(user),
+        named=named or URL,
+        passwords=os.environ.get("PGPASSFILE") or "~/.pgpass",
+    )
     return ConnectError(message, hint, reason.sqlstate, reason.transient)
 
 

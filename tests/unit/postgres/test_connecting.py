@@ -90,3 +90,13 @@ def test_the_grant_that_is_missing_is_printed_as_sql() -> None:
 def test_the_remedy_names_what_gave_the_url(named: str, hint: str) -> None:
     error = psycopg.OperationalError("connection refused")
     assert hint in explain(error, address="h:1", database="d", user="u", named=named).hint
+
+
+@pytest.mark.parametrize(("variable", "file"), [("", "~/.pgpass"), ("/srv/passwords", "/srv/passwords")])
+def test_the_remedy_names_the_file_of_passwords_that_libpq_reads(
+    monkeypatch: pytest.MonkeyPatch, variable: str, file: str
+) -> None:
+    monkeypatch.setenv("PGPASSFILE", variable)
+    error = psycopg.OperationalError(_ADDRESS + "fe_sendauth: no password supplied")
+    found = explain(error, address="h:1", database="d", user="u", named="clusters.main.url")
+    assert found.hint == f"Put it into clusters.main.url, or into {file}."
