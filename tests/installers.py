@@ -73,3 +73,9 @@ def _packed(name: str, folder: Path) -> Path | None:
             if ".." not in one.parts and "__pycache__" not in one.parts and Path(one.locate()).is_file():
                 archive.write(Path(one.locate()), str(one))
     return wheel
+
+
+def commands(page: str) -> str:
+    """The lines of the recovery page `page` (text) that fetch, check and install RefNet; "" if it has none."""
+    section = page.partition("\nInstall RefNet from a store\n")[2].partition("\nRecover with RefNet\n")[0]
+    return "\n".join(re.findall(r"^  (\S.*)$", section, re.MULTILINE))

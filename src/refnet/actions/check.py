@@ -13,7 +13,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from refnet import servers, wiring
+from refnet import __version__, servers, wiring
 from refnet.actions import unprotected
 from refnet.actions.cluster_databases import find_databases
 from refnet.actions.keys import check_keys
@@ -47,6 +47,7 @@ from refnet.sources.check_result import (
     writable,
 )
 from refnet.sources.folder.scope import listed_names, parse_entries
+from refnet.store import installers
 from refnet.store.backup_folder import LOCK_NAME
 from refnet.store.buckets.folder import FolderBucket
 from refnet.store.buckets.opening import open_bucket
@@ -88,6 +89,7 @@ def check(variables: Mapping[str, str] | None = None) -> CheckReport:
         "hooks": check_hooks,
         "copies": check_copies,
         **{f"store {name}": partial(check_store_answers, name=name) for name in settings.stores},
+        "installer": _installer,
         "keys": check_keys,
         "recovery": _recovery,
         "broker": _broker,
@@ -251,6 +253,14 @@ def check_store_answers(settings: Settings, name: str) -> Iterator[CheckLine]:
         yield warning(f"store {name}", says, f"`chmod g-w {store.place.path}`, or set the mode of its mount.")
     else:
         yield ok(f"store {name}", f"{store.place} answers")
+
+
+def _installer(settings: Settings) -> Iterator[CheckLine]:
+    """Say which stores got no installer of this version from this machine: a recovery then needs a package registry."""
+    lack = [name for name, one in settings.stores.items() if not installers.sent_to(one, settings)]
+    if lack:
+        says = f"this machine sent none of RefNet {__version__} to {some(lack, 3)}: without it a recovery needs a package registry"
+        yield ok("installer", f"{says}; `refnet store installer FILE --sha256 HEX`")
 
 
 def _recovery(settings: Settings) -> Iterator[CheckLine]:

@@ -24,8 +24,11 @@ from refnet.settings import Settings
 from refnet.sources import source_of
 from refnet.sources.check_result import CheckLine, error_line, ok, warning
 from refnet.sources.permitted import Power, digest
+from refnet.store import installers
 from refnet.store.age import DecryptionError, WrongKeyError
+from refnet.store.buckets.opening import open_bucket
 from refnet.store.encryption import PrivateKey, Signer
+from refnet.store.installers import Installer
 from refnet.store.keys import Event, KeyEvent, MachineKeys, Opener, history_file, stale_pages
 from refnet.store.remote import RemoteStore
 from refnet.store.remote_pieces import decrypt, fetch
@@ -116,7 +119,9 @@ def make(context: Context, planned: Making) -> Making:
         stores = tuple(settings.every_store.values())
         key = planned.key or PrivateKey.new()
         roles = dict(_live_powers(context))
-        page = RecoveryPage(key, signer, now, platform.node(), stores, planned.replaces, roles)
+        page = RecoveryPage(
+            key, signer, now, platform.node(), stores, planned.replaces, roles, dict(_installers(context))
+        )
         if file and handle is not None:
             with explained(file):
                 write_all(handle, (page.text(zone) if file.suffix == ".txt" else page.html(zone)).encode())
@@ -138,6 +143,17 @@ def _live_powers(context: Context) -> Iterator[tuple[str, tuple[Power, ...] | No
         else:
             if found is not None:
                 yield source, found
+
+
+def _installers(context: Context) -> Iterator[tuple[str, Installer]]:
+    """Yield the stores that have the installer of this version, for a page; one that does not answer becomes a note."""
+    for name, store in context.settings.every_store.items():
+        found = installers.sent_to(store, context.settings)
+        try:
+            if found and found.is_in(open_bucket(store)):
+                yield name, found
+        except RefnetError as error:
+            context.note(f"the installer in {name} is not on the page: {error.message}. {error.hint}")
 
 
 def _exists(path: Path) -> RefnetError:

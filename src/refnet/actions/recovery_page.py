@@ -6,6 +6,7 @@ ever: every later version runs its command (tests/golden/pages), so options in i
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
@@ -19,11 +20,15 @@ from refnet.catalog.remote import NAMESPACE
 from refnet.core.page import render
 from refnet.settings import StoreKind, StoreSettings
 from refnet.sources.permitted import Power, digest
+from refnet.store.buckets.object_storage import REGION
 from refnet.store.encryption import PrivateKey, Signer
+from refnet.store.installers import Installer
 
 _WIDTH = 78
 #: Where the recovery key of the page is written while the last resort runs: a disk in memory.
 _KEY = "/dev/shm/key"  # noqa: S108  # only shown
+#: The same, for the credential of curl.
+_CREDENTIAL = "/dev/shm/s3"  # noqa: S108  # only shown
 #: Without RefNet, after the files of a store are in the folder `copies`.
 _BY_HAND = f"""\
 umask 077; cat > {_KEY}   # type the recovery key without spaces, Enter, Ctrl-D
@@ -76,6 +81,9 @@ class RecoveryPage:
     #: Source with the roles of a server → the powers of all of them; None: the server did not answer.
     roles: Mapping[str, tuple[Power, ...] | None] = field(default_factory=dict)
 
+    #: Store → the installer of this version that it has.
+    installers: Mapping[str, Installer] = field(default_factory=dict)
+
     @property
     def permits(self) -> Mapping[str, str]:
         """Source → the digest of its roles' powers, "" where no role has any; sources whose servers answered."""
@@ -120,6 +128,7 @@ class RecoveryPage:
             ),
             *map(_store, self.stores),
             *self._roles(),
+            *self._install(),
             self._with_refnet(),
             self._by_hand(),
             Section(
@@ -158,6 +167,32 @@ class RecoveryPage:
             )
         ]
         return Section("Recover with RefNet", notes, commands=lines)
+
+    def _install(self) -> Iterator[Section]:
+        """The section that installs RefNet from a store, or says how to put the installer there."""
+        title, found = "Install RefNet from a store", next(iter(self.installers.values()), None)
+        if not found:
+            lacks = (
+                "No store has the installer of this RefNet, so the machine below needs a package registry."
+            )
+            yield Section(
+                title,
+                (lacks, "Put it there: `refnet store installer FILE --sha256 HEX`. Then print a new page."),
+            )
+            return
+        notes = (
+            "It needs Linux with glibc, python3 and no package registry. Fetch the installer from one store, as root:",
+            "If sha256sum does not say OK, somebody changed the file: do not run it.",
+        )
+        lines = [
+            line
+            for one in self.stores
+            if one.name in self.installers
+            for line in _fetch_file(one, found.object)
+        ]
+        check = f"echo '{found.sha256}  refnet.pyz' | sha256sum -c && python3 -I refnet.pyz"
+        facts = (("installer", found.object), ("SHA-256", found.sha256))
+        yield Section(title, notes, facts, (*lines, check))
 
     def _roles(self) -> Iterator[Section]:
         """The section with the powers of roles, which the command permits; none without clusters."""
@@ -227,6 +262,32 @@ def _fetch(store: StoreSettings) -> str:
         StoreKind.RCLONE: f"rclone copy {quote(f'{place.place}:{place.path}')} copies",
         StoreKind.FILE: f"cp -r {quote(place.path)} copies",
     }[place.kind]
+
+
+def _fetch_file(store: StoreSettings, name: str) -> Iterator[str]:
+    """Yield the commands that fetch the object `name` as refnet.pyz. No secret is among the words of a command."""
+    place = store.place
+    if place.kind is StoreKind.S3:
+        region = store.region or REGION
+        endpoint = store.endpoint or f"https://s3.{region}.amazonaws.com"
+        url = "/".join(filter(None, (endpoint, place.place, place.path, name)))
+        yield f'umask 077; cat > {_CREDENTIAL}   # type: user = "ACCESS_KEY:SECRET_KEY", Enter, Ctrl-D'
+        yield f"curl --fail --aws-sigv4 aws:amz:{region}:s3 --config {_CREDENTIAL} --output refnet.pyz {quote(url)}; rm {_CREDENTIAL}"
+    elif place.kind is StoreKind.SFTP:
+        *_, folder, _ = shlex.split(_fetch(store))
+        port = f"-P {place.port} " if place.port else ""
+        path = f"{folder}/{name}".replace(" ", "\\ ")  # sftp itself splits it
+        yield f"sftp {port}{quote(path)} refnet.pyz"
+    elif place.kind is StoreKind.AZ:
+        path = "/".join(filter(None, (place.place, place.path, name)))
+        yield f"azcopy copy {quote(f'https://ACCOUNT.blob.core.windows.net/{path}')} refnet.pyz"
+    elif place.kind is StoreKind.GS:
+        yield f"gcloud storage cp {quote(f'{place}/{name}')} refnet.pyz"
+    elif place.kind is StoreKind.RCLONE:
+        below = f"{place.path}/{name}" if place.path else name
+        yield f"rclone copyto {quote(f'{place.place}:{below}')} refnet.pyz"
+    else:
+        yield f"cp {quote(f'{place.path}/{name}')} refnet.pyz"
 
 
 def _qr(text: str) -> object:

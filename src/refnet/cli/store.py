@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,7 +27,9 @@ from refnet.cli.context import (
 )
 from refnet.cli.output import complain, say
 from refnet.core import formatting
-from refnet.core.errors import Exit, worst
+from refnet.core.errors import Exit, RefnetError, worst
+from refnet.settings import user_path
+from refnet.store import installers
 from refnet.store.remote import RemoteStore
 
 _NO_STORE = "no remote store is configured: add [stores.NAME] to the settings file"
@@ -197,6 +200,43 @@ def check(
         render.print_columns([(one.answer.upper(), one.what, one.says) for one in found.tried])
         say(f"{found.store} ({found.shown}): {_verdict(found)}")
     raise typer.Exit(Exit.FAILED if found.alarms else Exit.DONE)
+
+
+@store.command()
+def installer(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The installer that `./dev package` built.")],
+    *,
+    sha256: Annotated[str, typer.Option(metavar="HEX", help="Its SHA-256, from whoever released it.")],
+    plan: options.Plan = False,
+    as_json: options.Json = False,
+) -> None:
+    """Put RefNet's installer into every remote store.
+
+    It is not encrypted, and the recovery page says how to fetch and check it where no package registry can be reached.
+    RefNet never deletes one. Run it again after an upgrade, and print the page again: `refnet key page`.
+    """
+    settings = current_settings()
+    if not settings.every_store:
+        raise RefnetError(
+            "no remote store is configured", "Add [stores.NAME] to the settings file.", Exit.USAGE
+        )
+    found, data = installers.read(user_path(file).absolute(), sha256)
+    if would(f"send {found.object} to {', '.join(settings.every_store)}", plan=plan):
+        return
+    done, codes = [], [Exit.DONE]
+    for one in settings.every_store.values():
+        try:
+            new = installers.send(found, data, one, settings)
+        except RefnetError as error:
+            complain(error)
+            codes.append(error.code)
+        else:
+            done.append({"store": one.name, "object": found.object, "sent": new})
+            if not as_json:
+                say(f"{one.name} ({one.shown}): {found.object} {'sent' if new else 'is already there'}")
+    if as_json:
+        print_json({"version": found.version, "sha256": found.sha256, "size": found.size, "stores": done})
+    raise typer.Exit(worst(codes))
 
 
 def _verdict(found: StoreCheck) -> str:

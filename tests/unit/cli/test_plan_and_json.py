@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.unit.cli.commands import COMMANDS
 
 CHANGES = {
-    "init", "backup", "copy", "prune", "forget", "pin", "unpin", "tag", "adopt", "accept", "store accept", "restore", "undo", "recover", "fetch",
+    "init", "backup", "copy", "prune", "forget", "pin", "unpin", "tag", "adopt", "accept", "store accept", "store installer", "restore", "undo", "recover", "fetch",
     "schedule install", "schedule remove", "broker start", "broker stop", "notify", "network migrate", "network sample",
     "network vault", "notes", "export", "import cora", "import semantic-scholar", "postgres start", "postgres stop", "demo", "key new",
     "key rotate", "key page", "crawl", "jobs",
