@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests import oracle
 from tests.command import Command, url_of
+from tests.installers import builder
 from tests.unit.cli.commands import files
 from tests.unit.cli.test_plan_and_json import CHANGES
 
@@ -31,9 +33,10 @@ ARGUMENTS = {
     "crawl": ["10.1/x"],
     "jobs": ["--retry"],
     "export": ["bibtex"],
+    "store installer": ["{installer}", "--sha256", "{sum}"],
 }
 #: The commands that need a store or a recipient.
-STORES = {"copy", "fetch", "key rotate"}
+STORES = {"copy", "fetch", "key rotate", "store installer"}
 SOURCES = ("database", "config", "obsidian")
 LINES = sorted(
     {*CHANGES} - {"restore", "undo"} | {f"{words} {one}" for words in ("restore", "undo") for one in SOURCES}
@@ -89,6 +92,7 @@ def refnet(short_folder: Path, database: Target) -> Command:
     for one in (folder / "backups" / "config").glob("*"):
         if one.is_file() and one.name.endswith(".tar.gz"):
             shutil.copy(one, folder / "config_20200101.tar.gz")
+    builder().write(folder / "refnet.pyz", {"__main__.py": b"", "wheels/refnet-1.0-py3-none-any.whl": b""})
     (folder / "near").mkdir(mode=0o700)
     key = command("key", "new", "--json").json
     (folder / "recovery").write_text(key["recovery_key"])
@@ -119,6 +123,8 @@ def names(refnet: Command) -> dict[str, str]:
         "cites": str(folder / "cites"),
         "paper": str(folder / "paper"),
         "key": str(folder / "recovery"),
+        "installer": str(folder / "refnet.pyz"),
+        "sum": hashlib.sha256((folder / "refnet.pyz").read_bytes()).hexdigest(),
     }
 
 
