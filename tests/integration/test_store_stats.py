@@ -104,6 +104,23 @@ def test_leftovers_and_what_cannot_be_read_are_said(refnet: Command) -> None:
     piece.unlink()
 
 
+def test_the_folder_of_other_keys_is_named_and_stays(refnet: Command) -> None:
+    folder = refnet.home.parent
+    own = next(one.name for one in (folder / "near").iterdir() if (one / "manifests").is_dir())
+    other = folder / "near" / ("0" * 32 if own != "0" * 32 else "1" * 32)
+    (other / "manifests").mkdir(parents=True, mode=0o700)
+    try:
+        said = refnet("store", "stats", "near")
+        found = refnet("store", "stats", "near", "--json").json["stores"]
+    finally:
+        (other / "manifests").rmdir()
+        other.rmdir()
+    said.succeeds()
+    last = said.out.splitlines()[-1]
+    assert last == f"near: not counted, never pruned: the copies of other keys in {other.name}"
+    assert found[0]["folders_of_other_keys"] == [other.name]
+
+
 def test_the_encrypted_backup_folder_is_a_store_too(refnet: Command) -> None:
     folder = refnet.home.parent
     settings = folder / "refnet.toml"

@@ -9,6 +9,7 @@ from typing import Any
 from refnet import wiring
 from refnet.actions.prune import StorePlan, prune_store
 from refnet.actions.store import can_prune
+from refnet.catalog.object_names import MANIFESTS
 from refnet.catalog.source_name import LOCAL
 from refnet.catalog.store_sizes import Sizes, sizes, total
 from refnet.context import Context
@@ -26,6 +27,8 @@ class StoreStats:
     total: Sizes
     #: Manifests that cannot be trusted or read: they are not counted.
     unlisted: int
+    #: Folders of other keys' copies, which this machine cannot read: not counted, and never pruned.
+    others: tuple[str, ...] = ()
     #: Of the next prune; None: it would free nothing.
     plan: StorePlan | None = None
     #: Why there is none, or "".
@@ -56,6 +59,7 @@ class StoreStats:
             "all": {**self.total.to_json(), "bytes_freed": self.freed_in_all},
             "leftover_bytes": self.leftovers,
             "untrusted": self.unlisted,
+            "folders_of_other_keys": list(self.others),
             "frees_nothing": self.frees_nothing or None,
         }
 
@@ -75,10 +79,13 @@ def _stats(context: Context, name: str) -> StoreStats:
     own, store = context.settings.store(name), wiring.remote_store(context.settings, name)
     contents = store.contents()
     by_source = sizes(contents.copies)
+    # the sealed backup folder may not exist yet
+    is_new = own.name == LOCAL and wiring.sealed(context.settings).is_new()
+    folders = () if is_new else store.manifests.folders(MANIFESTS)
     plan, why = None, ""
     if not can_prune(own):
         why = "this machine has no credential that may delete there"
-    elif not (own.name == LOCAL and wiring.sealed(context.settings).is_new()):
+    elif not is_new:
         plan = prune_store(context, name, wiring.known(context.settings), plan=True)
     return StoreStats(
         store.name,
@@ -86,6 +93,7 @@ def _stats(context: Context, name: str) -> StoreStats:
         by_source,
         total(contents.copies, by_source),
         len(contents.unlisted),
+        tuple(one.split("/")[0] for one in folders if one not in store.manifests.readable()),
         plan,
         why,
     )
