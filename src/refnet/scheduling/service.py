@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 
 from refnet.core import trust
 from refnet.core.errors import Exit, RefnetError
@@ -36,6 +37,17 @@ _OF_STORES, _SECRET = (
     ("RCLONE_CONFIG", "AWS_REGION", "AWS_DEFAULT_REGION", "SSL_CERT_FILE"),
     "AWS_SECRET_ACCESS_KEY",
 )
+#: Variables of libpq that belong to no option of a connection, those that name a file or a folder, and its one secret.
+_FILES_OF_LIBPQ = {
+    "PGPASSFILE",
+    "PGSERVICEFILE",
+    "PGSYSCONFDIR",
+    "PGSSLCERT",
+    "PGSSLKEY",
+    "PGSSLCRL",
+    "PGSSLCRLDIR",
+}
+_OF_LIBPQ, _SECRET_OF_LIBPQ = ("PGSERVICEFILE", "PGSYSCONFDIR"), "PGPASSWORD"
 _ROOT = frozenset({0})
 
 
@@ -196,7 +208,13 @@ def _owner(folder: Path) -> str | None:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """Return REFNET_HOME and the settings that are set only in this process's environment."""
-    values = {"REFNET_HOME": str(settings.home)}
+    values = {"REFNET_HOME": str(settings.home), **libpq_variables()}
+    if os.environ.get(_SECRET_OF_LIBPQ):
+        raise RefnetError(
+            f"{_SECRET_OF_LIBPQ} is set only in this environment, which systemd timers do not have",
+            "Put the password into ~/.pgpass of the units' user, or into a file that PGPASSFILE names (chmod 600).",
+            Exit.USAGE,
+        )
     if settings.file and settings.variables:
         values[CONFIG] = str(settings.file)
     if settings.instance:
@@ -227,6 +245,17 @@ def _environment(settings: Settings) -> dict[str, str]:
             )
         values[variable(key)] = os.environ[variable(key)]
     return values
+
+
+def libpq_variables() -> dict[str, str]:
+    """Return the variables of this process's environment that libpq reads, without secrets; files have absolute paths."""
+    named = (option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar)
+    values = {name: os.environ[name] for name in (*_OF_LIBPQ, *named) if os.environ.get(name)}
+    values.pop(_SECRET_OF_LIBPQ, None)
+    return {
+        name: str(Path(value).absolute()) if name in _FILES_OF_LIBPQ else value
+        for name, value in values.items()
+    }
 
 
 def _socket_folders(settings: Settings) -> list[Path]:

@@ -11,6 +11,7 @@ from refnet.catalog.schedule import Schedule, TaskName
 from refnet.catalog.source_name import SourceName
 from refnet.core.locks import is_locked
 from refnet.scheduling import places
+from refnet.scheduling.service import libpq_variables
 from refnet.scheduling.systemd import Installed, Owner, Systemd, installed, others, own
 from refnet.scheduling.units import file_names, scheduled, timer, timer_file, wal_service
 from refnet.settings import Settings
@@ -172,6 +173,9 @@ def _of_manager(timers: Timers, wanted: Collection[str], schedule: Schedule) -> 
         warnings.append(f"cannot reach {command} ({timers.unreachable}): the state of the timers is unknown")
     elif inactive:
         warnings.append(f"installed but not active: {timers.names(inactive)} (`{command} enable --now`)")
+    units = [_text(timers.systemd.folder / file_names(task, timers.instance)[0]) for task in timers.installed]
+    if lost := [name for name in libpq_variables() if any(f"{name}=" not in (text or "") for text in units)]:
+        warnings.append(f"the units lack variables of this environment: {', '.join(lost)} {again}")
     if timers.changed:
         warnings.append(f"these differ from the settings: {', '.join(timers.changed)} {again}")
     if idle := [task for task in schedule.off if task in timers.installed]:

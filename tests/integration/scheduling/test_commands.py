@@ -284,6 +284,31 @@ def test_a_secret_of_the_environment_is_not_put_into_a_unit(home: Home):
     assert not home.units.exists()
 
 
+def test_the_units_have_the_variables_of_libpq_that_the_shell_has(home: Home):
+    given = {"PGPASSFILE": "mine/pass", "PGSSLROOTCERT": "system", "PGSERVICEFILE": "/srv/services.conf"}
+    done = home.schedule("install", "--user", **given)
+    assert done.returncode == 0, done.stderr
+    for unit in home.units.glob("*.service"):
+        text = unit.read_text()
+        for name, value in (given | {"PGPASSFILE": f"{home.folder}/mine/pass"}).items():
+            assert f'"{name}={value}"' in text or f"Environment={name}={value}\n" in text, text
+    assert "the units lack variables" not in home.schedule("show", **given).stdout
+    shown = home.schedule("show", **given, PGOPTIONS="-c jit=off").stdout
+    assert (
+        "warning: the units lack variables of this environment: PGOPTIONS (`refnet schedule install`)"
+        in shown
+    )
+
+
+def test_a_password_of_libpq_s_environment_is_refused(home: Home):
+    done = home.schedule("install", "--user", PGPASSWORD="hunter2")
+    assert done.returncode == Exit.USAGE
+    assert "PGPASSWORD is set only in this environment" in done.stderr
+    assert "PGPASSFILE" in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout
+    assert not home.units.exists()
+
+
 def test_timers_beside_a_beat_are_refused_and_two_schedulers_are_told(home: Home):
     lock = places.beat_lock(home.folder / "home")
     lock.parent.mkdir(parents=True)
