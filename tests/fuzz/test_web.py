@@ -20,8 +20,7 @@ from refnet.network.crawls import DEEPEST
 from refnet.network.layout import Links
 from refnet.network.search import Sort, page_query
 from refnet.web import papers, picture
-from refnet.web.contents import Part, address
-from refnet.web.file_view import rendered, view
+from refnet.web.contents import Part, address, rendered, view
 from refnet.web.pages import crawls, network
 from refnet.web.work import SEEDS
 

@@ -27,7 +27,7 @@ from refnet.web.answers import MOST_LINE, Streams, failed
 from refnet.web.children import BusyError, Children
 from refnet.web.contents import Contents
 from refnet.web.database import NetworkDatabase
-from refnet.web.guard import Guard, UserOf
+from refnet.web.guard import Guard, SignInSessions, UserOf
 from refnet.web.health import BackupReports, Health
 from refnet.web.pages import (
     artifact,
@@ -49,7 +49,6 @@ from refnet.web.pages import settings as settings_page
 from refnet.web.pages.base import inside, page
 from refnet.web.runs_list import RunsReader
 from refnet.web.schemas import described
-from refnet.web.session import SignInSessions
 from refnet.web.shared_facts import Overviews, changed_keys
 
 _ROUTES = (

@@ -25,7 +25,7 @@ from refnet.catalog.wal_status import StreamStatus
 from refnet.catalog.wal_stream import StreamReport, StreamState
 from refnet.core.errors import RefnetError
 from refnet.telemetry.facts import overview
-from refnet.web.file_view import TEXT, view
+from refnet.web.contents import TEXT, view
 from refnet.web.pages.stores import ROWS, stores
 from refnet.web.shared_facts import Artifacts, LastOverview
 

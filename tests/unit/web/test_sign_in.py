@@ -12,9 +12,8 @@ from starlette.testclient import TestClient
 from tests.dashboard import TOKEN, browser, csrf, signed_in
 
 from refnet.settings import Settings
-from refnet.web.guard import address_of
+from refnet.web.guard import ATTEMPTS, LASTS, MOST, SignInSessions, TooManyAttemptsError, address_of, new_id
 from refnet.web.pages.base import inside, preferred
-from refnet.web.session import ATTEMPTS, LASTS, MOST, SignInSessions, TooManyAttemptsError, new_id
 
 
 def test_a_browser_without_a_session_is_sent_to_sign_in_and_back(guarded: TestClient) -> None:

@@ -32,8 +32,7 @@ from refnet.sources.folder.files_artifact import archive_errors
 from refnet.sources.folder.listing import FileKind, Listed
 from refnet.web.answers import threaded, within
 from refnet.web.child_process import last_error, printed
-from refnet.web.contents import Part, address, contents_of
-from refnet.web.file_view import LARGEST, FileView, view
+from refnet.web.contents import LARGEST, FileView, Part, address, contents_of, view
 from refnet.web.pages.artifact import MOST, Download, listed, tables_in
 from refnet.web.pages.base import children_of, form, fragment, own_site, page, reading
 from refnet.web.shared_facts import Artifacts, artifacts

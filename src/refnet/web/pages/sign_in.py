@@ -9,9 +9,8 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.responses import RedirectResponse
 
 from refnet.core.errors import RefnetError
-from refnet.web.guard import address_of, is_secure
+from refnet.web.guard import TooManyAttemptsError, address_of, cookie, is_secure
 from refnet.web.pages.base import LANGUAGES, THEMES, assets, form, inside, page
-from refnet.web.session import TooManyAttemptsError, cookie
 
 router = APIRouter(include_in_schema=False)
 _YEAR = 365 * 24 * 3600
