@@ -15,7 +15,7 @@ from tests.fuzz.strategies import damaged, documents, texts
 from refnet.core import checked
 from refnet.settings import Settings
 from refnet.settings.writable import IN_TABLE, OF_SHORT, check_place, subject, text_of
-from refnet.web.decisions import Decision, Verb, fingerprint
+from refnet.web.pages.decide import Decision, Verb, fingerprint
 from refnet.web.pages.simulation import deleted, kept_of
 from refnet.web.settings_file import _changed, edited
 

@@ -9,8 +9,8 @@ from tests.fuzz.harness import fuzzed, outcome
 from refnet.catalog.calendar import Calendar, Expected
 from refnet.core.clock import utc_now
 from refnet.core.errors import RefnetError
+from refnet.web.pages.runs import RunQuery
 from refnet.web.pages.timeline import COUNTS, TimelineQuery, moved
-from refnet.web.runs_list import RunQuery
 
 _VALUES = (
     st.text() | st.dates().map(str) | st.dates().map(lambda day: f"{day:%Y-%m}") | st.integers().map(str)

@@ -47,7 +47,7 @@ from refnet.web.pages import (
 )
 from refnet.web.pages import settings as settings_page
 from refnet.web.pages.base import inside, page
-from refnet.web.runs_list import RunsReader
+from refnet.web.pages.runs import RunsReader
 from refnet.web.schemas import described
 from refnet.web.shared_facts import Overviews, changed_keys
 

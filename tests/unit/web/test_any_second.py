@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from refnet.core.errors import RefnetError
-from refnet.web.any_second import Window, shown
+from refnet.web.pages.restore import Window, shown
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

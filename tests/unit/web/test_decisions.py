@@ -9,7 +9,7 @@ import pytest
 
 from refnet.core.errors import RefnetError
 from refnet.web.children import CommandOutput
-from refnet.web.decisions import Decision, Verb, fingerprint, prunes_nothing
+from refnet.web.pages.decide import Decision, Verb, fingerprint, prunes_nothing
 
 ARTIFACT = "vault_20261125_105258.tar.gz"
 PLAN: dict[str, Any] = {"artifacts": [{"name": ARTIFACT, "needed": None, "reasons": ["5 days old"]}]}

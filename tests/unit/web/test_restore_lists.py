@@ -13,8 +13,7 @@ from refnet.catalog.manifest import Entry, Manifest
 from refnet.catalog.retention import PreviousVersion
 from refnet.catalog.source_name import Kind, SourceName
 from refnet.settings import Settings
-from refnet.web.pages.restore import undo_orders
-from refnet.web.pages.restore_moments import DAYS, days_of
+from refnet.web.pages.restore import DAYS, days_of, undo_orders
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SHOP, NOTES = SourceName("shop", Kind.DATABASE), SourceName("notes", Kind.FOLDER)

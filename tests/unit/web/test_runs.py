@@ -21,7 +21,7 @@ from refnet.context import read_settings
 from refnet.core.errors import RefnetError
 from refnet.core.processes import until
 from refnet.store.run_journal import RunJournal
-from refnet.web import child_process, runs_list
+from refnet.web import child_process
 from refnet.web.answers import MOST_STREAMS, Streams
 from refnet.web.children import Child, Children
 from refnet.web.pages import runs
@@ -266,7 +266,7 @@ def test_the_list_has_every_run_by_source_kind_outcome_origin_and_day_in_pages(
 def test_the_list_is_read_and_rendered_once_for_all_until_a_file_changes(
     page: TestClient, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs_list, "FRESH", 600.0)
+    monkeypatch.setattr(runs, "FRESH", 600.0)
     journal, reader = RunJournal(home / "runs"), page.app.state.runs  # type: ignore[attr-defined]
     page.get("/runs")
     page.get("/runs")

@@ -1,27 +1,34 @@
-"""`/restore`: choose source and moment, check the plan, confirm, watch the restore; the same for an undo."""
+"""`/restore`: choose source and moment, check the plan, confirm, watch the restore; the same for an undo. The moments and artifacts that it lists: by day, of
+remote copies, and the moments that the WAL of a cluster reaches.
+"""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
-from datetime import date, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import RedirectResponse
 
 from refnet import sources, wiring
 from refnet.actions.list import Kept, previous
+from refnet.catalog.calendar import by_day
 from refnet.catalog.catalog import Catalog, parse_time
+from refnet.catalog.manifest import Entry
+from refnet.catalog.recovery_target import parse_moment
 from refnet.catalog.retention import PreviousVersion
-from refnet.catalog.source_name import SourceName
+from refnet.catalog.source_name import Kind, SourceName
+from refnet.catalog.wal_status import StreamStatus
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
 from refnet.core.formatting import plain
 from refnet.settings import Settings
+from refnet.sources.cluster.stream_status import streamed
 from refnet.sources.restore_options import Mode
 from refnet.store.keys import MachineKeys
 from refnet.web.children import BusyError, Child, Children
@@ -50,7 +57,6 @@ from refnet.web.pages.base import (
     short,
     source_of,
 )
-from refnet.web.pages.restore_moments import check_reached, entries_of, moments, window_of
 
 router = APIRouter(prefix="/restore", include_in_schema=False)
 #: Limits: last runs; seconds for a plan.
@@ -313,3 +319,200 @@ async def _running(request: Request, order: Order) -> Child | None:
 
 async def _source(request: Request, name: str) -> SourceName:
     return await reading(request, "the settings", partial(source_of, settings_of(request), name))
+
+
+#: The most days of a window at which its offset is looked at: clocks change far less often than every tenth of one.
+_LOOKS = 400
+
+
+@dataclass(frozen=True)
+class Window:
+    """The moments that can be restored exactly; their times are in UTC, as times of one zone compare without offsets."""
+
+    begin: datetime
+    end: datetime
+    #: Of the pages; None: this machine's.
+    zone: tzinfo | None
+
+    @classmethod
+    def of(cls, stream: StreamStatus | None, zone: tzinfo | None) -> Self | None:
+        """The window of `stream`; None: no moment can be restored."""
+        if stream is None or stream.window is None:
+            return None
+        begin, end = (one.astimezone(UTC) for one in stream.window)
+        return cls(begin, end, zone) if begin <= end else None
+
+    @property
+    def first(self) -> datetime:
+        """The first whole second."""
+        whole = self.begin.replace(microsecond=0)
+        return (whole if whole == self.begin else whole + timedelta(seconds=1)).astimezone(self.zone)
+
+    @property
+    def last(self) -> datetime:
+        """The last whole second."""
+        return self.end.replace(microsecond=0).astimezone(self.zone)
+
+    @property
+    def offsets(self) -> tuple[str, ...]:
+        """The offsets from UTC that the zone has in the window, such as `+09:00`."""
+        step = max(timedelta(days=1), (self.end - self.begin) / _LOOKS)
+        looks = (self.begin + step * n for n in range(int((self.end - self.begin) / step) + 1))
+        return tuple(sorted({_offset(one.astimezone(self.zone)) for one in (*looks, self.end)}))
+
+    @property
+    def bounds(self) -> tuple[str, str] | None:
+        """The first and the last moment as a field without offset takes them; None: clocks were put back between."""
+        first, last = (one.replace(tzinfo=None).isoformat() for one in (self.first, self.last))
+        return (first, last) if first <= last else None
+
+    def moment(self, at: str, offset: str) -> datetime:
+        """The moment that a form asks for; RefnetError (USAGE) if it is none, is ambiguous, or is outside.
+
+        Args:
+            at: an ISO date-time; with an offset, `offset` does not count.
+            offset: such as `+09:00`; "": the one of that moment.
+        """
+        try:
+            has_zone = datetime.fromisoformat(at).tzinfo is not None
+        except ValueError:
+            has_zone = False
+        found = parse_moment(at if has_zone else at + offset, self.zone).astimezone(UTC)
+        local = found.astimezone(self.zone)
+        if self.begin <= found <= self.end:
+            return local
+        when = "earlier than the first" if found < self.begin else "later than the last"
+        raise RefnetError(
+            f"{shown(local)} is {when} moment that can be restored",
+            f"The first one is {shown(self.first)}, the last one {shown(self.last)}.",
+            Exit.USAGE,
+        )
+
+
+def shown(moment: datetime) -> str:
+    """A moment with seconds and its numeric offset, as the command line takes it."""
+    return moment.isoformat(" ", "seconds")
+
+
+def _offset(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")[19:25]
+
+
+#: Limits: days on a page, artifacts of one day.
+DAYS, OF_DAY = 31, 500
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The listed artifacts of one day."""
+
+    day: date
+    #: Newest first.
+    entries: tuple[Entry, ...]
+    #: The number of further artifacts of that day.
+    more: int
+
+
+def days_of(
+    entries: Iterable[Entry], zone: tzinfo | None, *, day: date | None = None, before: date | None = None
+) -> tuple[list[Moments], date | None]:
+    """Return the newest usable artifact of each day, or all of `day`; and `before` for the next, older page.
+
+    zone: the time zone of the days; None: this machine's.
+    """
+    found = {one: there[::-1] for one, there in reversed(by_day(entries, zone).items())}
+    if day:
+        return [Moments(day, found.get(day, ())[:OF_DAY], 0)], None
+    shown = [one for one in found if before is None or one < before]
+    listed = [
+        Moments(
+            one, (next((each for each in found[one] if each.complete), found[one][0]),), len(found[one]) - 1
+        )
+        for one in shown[:DAYS]
+    ]
+    return listed, shown[DAYS - 1] if len(shown) > DAYS else None
+
+
+async def moments(
+    request: Request,
+    source: SourceName,
+    window: Window | None,
+    *,
+    days: tuple[date | None, date | None] = (None, None),
+    store: str = "",
+    **asked: Any,
+) -> Response:
+    """Show what of `source` can be restored, of its copies in `store` ("": the backup folder).
+
+    asked: `moment`, or `problem` with what was `typed`.
+    """
+    settings = settings_of(request)
+    zone, (day, before) = settings.schedule_timezone, days
+    copies = await copies_in(request, source)
+    if store and store not in copies:
+        raise RefnetError(f"{plain(store)[:100]} has no copy of {source}", "/stores lists them.", Exit.USAGE)
+    try:
+        entries: Iterable[Entry] = copies[store] if store else await entries_of(request, source)
+    except RefnetError as error:
+        if not copies:
+            raise
+        entries, asked = (), {"problem": error} | asked
+    listed, older = days_of(entries, zone, day=day, before=before)
+    values: dict[str, Any] = {"moment": window.last if window else None, "problem": None, "typed": ""} | asked
+    values |= {
+        "target": sources.source_of(settings, source).what(),
+        "days": listed,
+        "older": older,
+        "day": day,
+        "whole": source.kind is Kind.CLUSTER,
+        "window": window,
+        "store": store,
+        "copies": {name: len(there) for name, there in copies.items()},
+        "zone": datetime.now(UTC).astimezone(zone).tzname(),
+    }
+    status = 400 if values["problem"] else 200
+    return page(request, "restore_moment.html.j2", status, source=source, **values)
+
+
+async def copies_in(request: Request, source: SourceName) -> dict[str, tuple[Entry, ...]]:
+    """Each remote store with copies of `source` → these, as it was listed last; empty if no overview can be made."""
+    found = (await request.app.state.overviews.latest()).artifacts
+    stores = found.stores if found else ()
+    return {store: there for store in stores if found and (there := found.of(source, store))}
+
+
+async def window_of(request: Request, source: SourceName) -> Window | None:
+    """The moments that `source` can be restored as of, by WAL; None: none."""
+    settings = settings_of(request)
+    bases = source if source.kind is Kind.CLUSTER else streamed(settings, source)
+    if bases is None:
+        return None
+    latest = await request.app.state.overviews.latest()
+    return Window.of(latest.overview.streams.get(bases), settings.schedule_timezone)
+
+
+def check_reached(
+    entries: Iterable[Entry], source: SourceName, moment: datetime, zone: tzinfo | None
+) -> None:
+    """Raise RefnetError (USAGE) if no artifact of `source` is of `moment` or before; it names the first one."""
+    first = Catalog.of(entries).oldest_complete([source])
+    if first is None:
+        raise RefnetError(
+            f"there is no complete artifact of {source}", f"Make one: refnet backup {source}", Exit.USAGE
+        )
+    if moment < first.created:
+        begin = first.created.astimezone(zone) + timedelta(microseconds=999_999)  # a form takes whole seconds
+        raise RefnetError(
+            f"{shown(moment.astimezone(zone))} is earlier than the first moment that can be restored",
+            f"The first one is {shown(begin)}: {first.name}.",
+            Exit.USAGE,
+        )
+
+
+async def entries_of(request: Request, source: SourceName) -> tuple[Entry, ...]:
+    """The artifacts of `source` in the backup folder; RefnetError if it cannot be read."""
+    catalog = Context(settings_of(request)).catalog
+    found = await reading(request, "the backup folder", partial(catalog.entries, source))
+    if not found and (trouble := await reading(request, "the backup folder", catalog.trouble)):
+        raise trouble
+    return tuple(one for one in found if one.source.kind is source.kind)

@@ -19,7 +19,7 @@ from refnet.catalog.manifest import Entry
 from refnet.catalog.run import Ended, Run, RunKind
 from refnet.catalog.source_name import SourceName
 from refnet.web.pages.base import language_of, overview_page, reading, translated
-from refnet.web.runs_list import FIRST, LAST, ListedRun, day_of, listed, malformed, parse_day
+from refnet.web.pages.runs import FIRST, LAST, ListedRun, day_of, listed, malformed, parse_day
 from refnet.web.shared_facts import Artifacts
 
 router = APIRouter(include_in_schema=False)

@@ -16,8 +16,8 @@ from refnet.catalog.source_name import SourceName
 from refnet.catalog.trends import Night, Point
 from refnet.telemetry.facts import is_proof
 from refnet.web.pages.base import language_of, page, reading, translated
+from refnet.web.pages.runs import malformed
 from refnet.web.pages.timeline import chart, named, size_chart
-from refnet.web.runs_list import malformed
 from refnet.web.shared_facts import Artifacts, artifacts
 
 router = APIRouter(include_in_schema=False)
