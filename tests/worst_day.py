@@ -310,10 +310,42 @@ def after(folder: Path, kills: int, seed: int, *more: str) -> None:
     print(f"seed {seed}", flush=True)
     began = time.monotonic()
     moments = [chance.uniform(*(_MOMENTS if number else _FIRST)) for number in range(kills)]
+    said = ""
     if all(_killed(command, seconds) for seconds in moments):
-        machine.shell(command)
+        said = machine.shell(command)
     print(f"recovered in {time.monotonic() - began:.1f} s", flush=True)
     _assert_recovered(machine, folder)
+    if said:
+        _next_night(machine, said)
+
+
+def _next_night(machine: Machine, said: str) -> None:
+    """Follow the steps that the recovery printed, and run what the timers then start."""
+    listed = said.partition("this machine is protected again after these steps:\n")[2]
+    steps = re.findall(r"^  \d+\. (.*)$", listed, re.MULTILINE)
+    assert Path("/etc/refnet/refnet.toml").stat().st_mode & 0o777 == 0o600
+    assert [one for one in steps if one.startswith("set the passwords of roles")], steps
+    machine.sql(f"ALTER ROLE backup PASSWORD '{_PASSWORD}'")
+    machine.password()
+    commands = [one for one in steps if one.startswith("refnet ") and "key page" not in one]
+    assert [" ".join(one.split()[1:3]).removesuffix(" #") for one in commands] == [
+        "check",
+        "schedule install",
+        "backup",
+    ]
+    for one in commands:
+        machine.shell(one, codes=(0, 1) if "check" in one else (0,))  # it warns until the timers are there
+    units = Path("/etc/systemd/system").glob("refnet-*.service")
+    assert "refnet-wal.service" in {unit.name for unit in units}
+    receiver = subprocess.Popen(["refnet", "wal", "run"], stdin=subprocess.DEVNULL)
+    try:
+        machine.refnet("backup")
+        wait(lambda: "CRITICAL" not in machine.refnet("monitor", codes=(0, 1, 2)))
+        copies = machine.refnet("list", "--store", "nas")
+        assert {*DATABASES} <= {word.removeprefix("main-") for word in copies.split()}, copies
+    finally:
+        receiver.terminate()
+        receiver.wait(60)
 
 
 def _killed(command: str, seconds: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import secrets
+import shlex
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -207,7 +208,7 @@ def test_the_commands_of_the_runbook_bring_everything_back(lost: Lost, page: str
     backups = lost.folder / page
     [block] = [one for one in blocks(ROOT / "docs" / page, "sh") if "recover --store file:///mnt/nas" in one]
     given = block.replace("file:///mnt/nas", lost.url).replace("SHA256:…", lost.signer)
-    lines = [line.split() for line in given.splitlines() if line.startswith("refnet ")]
+    lines = [shlex.split(line, comments=True) for line in given.splitlines() if line.startswith("refnet ")]
     assert [line[1] for line in lines] == ["recover", "recover", "key"]
     refnet = lost.machine(page)
     for line in lines:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
+import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.command import Command, Result, url_of
 from tests.documents import ROOT
 
+from refnet.actions.protect_again import CameBack
 from refnet.postgres.cluster import Cluster
-from refnet.store import backup_folder
+from refnet.settings import Settings, variable
+from refnet.store import backup_folder, settings_copies
 
 
 class Tables:
@@ -59,6 +62,12 @@ class Tables:
         return [one.read_text() for one in found if one.exists()] == ["# a note\n", "# more\n"]
 
 
+def steps_left(printed: str) -> list[str]:
+    """The steps that a recovery printed, without their numbers."""
+    listed = printed.partition("this machine is protected again after these steps:\n")[2]
+    return re.findall(r"^  \d+\. (.*)$", listed, re.MULTILINE)
+
+
 @pytest.fixture
 def tables(tmp_path: Path) -> Tables:
     return Tables(tmp_path)
@@ -83,21 +92,61 @@ def test_the_page_and_the_store_suffice_for_sources_only_settings_name(tables: T
     assert tables.restored()
 
 
-def test_a_recovery_prints_the_command_that_puts_its_settings_into_force(
-    tables: Tables, tmp_path: Path
+def test_a_recovery_puts_signed_settings_in_force_makes_keys_and_names_the_steps_left(
+    tables: Tables,
 ) -> None:
     tables.backup()
+    sent = tables.file.read_text()
     tables.lose("backups")
     where = ("--store", f"file://{tables.folder}/nas", "--signer", tables.signer)
-    assert ".refnet-settings/refnet_" in tables.refnet("recover", *where).out
-    again = tables.refnet("recover", *where, "--force")
-    (line,) = (one for one in again.out.splitlines() if "not in force here yet: " in one)
-    command = shlex.split(line.partition("yet: ")[2])
-    assert command[:4] == ["install", "-D", "-m", "600"]
-    subprocess.run([*command[:-1], tables.folder / "home" / "refnet.toml"], check=True)
-    done = tables.refnet("backup", "notes", "--no-prove")
-    assert "of notes" not in done.err
-    assert "notes_" in done.out
+    done = tables.refnet("recover", *where).out
+    file = tables.folder / "home" / "refnet.toml"
+    assert f"the settings of the lost machine are in force: {file}" in done
+    assert (file.read_text(), file.stat().st_mode & 0o777) == (sent, 0o600)
+    assert [one.partition("   #")[0] for one in steps_left(done)] == [
+        "refnet check",
+        f"refnet schedule install{'' if os.geteuid() == 0 else ' --user'}",
+        "refnet backup",
+        "refnet key page",
+    ]
+    assert tables.refnet("key", "new", "--machine").out.startswith("nothing is missing\n")
+    night = tables.refnet("backup", "notes", "--no-prove")
+    night.succeeds()
+    assert "copied to nas" in night.out
+
+
+@pytest.mark.parametrize("why", ["any signer", "a program of the backup"])
+def test_settings_that_may_not_be_put_in_force_become_a_step(tables: Tables, why: str) -> None:
+    if why == "a program of the backup":
+        tables.file.write_text(f'{tables.file.read_text()}[postgres]\nbin_dir = "{tables.folder}"\n')
+    tables.backup()
+    tables.lose("backups")
+    signer = ("--any-signer",) if why == "any signer" else ("--signer", tables.signer)
+    done = tables.refnet("recover", "--store", f"file://{tables.folder}/nas", *signer)
+    file = tables.folder / "home" / "refnet.toml"
+    assert not file.exists()
+    steps = steps_left(done.out)
+    assert steps[0].startswith("install -D -m 600 ")
+    assert steps[1].startswith("refnet key new --machine ")
+    subprocess.run(["bash", "-c", steps[0]], check=True)
+    assert file.exists()
+    assert "notes_" in tables.refnet("backup", "notes", "--no-prove").out
+
+
+def test_a_step_brings_the_artifacts_into_the_backup_folder_that_the_settings_name(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "other place"
+    copy = settings_copies.keep(here, f'backup_dir = "{there}"\n'.encode(), datetime.now(UTC))
+    (here / "notes").mkdir()
+    environment = {"HOME": str(tmp_path), variable("home"): str(tmp_path / "home")}
+    settings = Settings(home=tmp_path / "home", backup_dir=here)
+    came_back = CameBack(settings, copy, copy.read_bytes(), True, environment)
+    again = came_back.protect((), final=True)
+    file = tmp_path / "home" / "refnet.toml"
+    assert (again.done, file.exists()) == ((), False)
+    for command, _ in again.steps[:2]:
+        subprocess.run(["bash", "-c", command], check=True)
+    assert (there / "notes").is_dir()
+    assert file.read_bytes() == copy.read_bytes()
 
 
 def test_what_no_settings_name_is_not_restored_and_there_is_no_rto(tables: Tables) -> None:
@@ -150,7 +199,7 @@ def test_an_encrypted_backup_folder_has_the_settings_too(tmp_path: Path) -> None
     local = {"REFNET_ENCRYPTION_LOCAL": "true"}
     tables.refnet("recover", "--signer", tables.signer, "--force", **local).succeeds()
     assert tables.restored()
-    assert not list(tmp_path.rglob("*.toml"))
+    assert [*tmp_path.rglob("*.toml")] == [tmp_path / "home" / "refnet.toml"]  # in force again
 
 
 def test_check_is_an_error_where_a_recovery_would_not_find_the_settings(tables: Tables) -> None:

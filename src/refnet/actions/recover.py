@@ -20,7 +20,8 @@ from refnet import wiring
 from refnet.actions import recovery_settings
 from refnet.actions.choose import nothing, of_others
 from refnet.actions.latest_databases import said
-from refnet.actions.recovery_settings import BY_MANIFEST, Machine, RecoveryCommand, Setup
+from refnet.actions.protect_again import CameBack
+from refnet.actions.recovery_settings import BIN_DIRS, BY_MANIFEST, Machine, RecoveryCommand, Setup
 from refnet.actions.recovery_stages import Live, Operator, RecoveryDone, run_stages
 from refnet.catalog.catalog import Catalog, parse_time
 from refnet.catalog.identity import Identity, Whose
@@ -29,7 +30,7 @@ from refnet.catalog.source_name import STANDARD, SourceName, in_groups
 from refnet.context import Context, own_home
 from refnet.core.clock import Clock
 from refnet.core.errors import Exit, RefnetError, did_you_mean
-from refnet.core.files import explained, make_folder
+from refnet.core.files import explained, make_folder, read_regular
 from refnet.core.formatting import local
 from refnet.core.member_names import show
 from refnet.postgres.account import make_enterable
@@ -37,7 +38,7 @@ from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target
 from refnet.recovery import plan as recovery_plan
 from refnet.recovery.plan import Journal, JournalFile, RecoveryPlan, Stage, read_journal, recovered
-from refnet.settings import FILE_NAME, SYSTEM_FILE, Settings, variable
+from refnet.settings import LARGEST, Settings, variable
 from refnet.sources import kind_of, source_of
 from refnet.sources.base import Permits
 from refnet.sources.permitted import AskedPowers, Permitted
@@ -67,6 +68,8 @@ class RecoveryRequest:
     folder: Path | None = None
     #: The settings file that it has brought, its path and content.
     settings: tuple[Path, bytes] | None = None
+    #: Whether a trusted signer sent them.
+    signed: bool = False
     #: Variables that take precedence over the environment.
     variables: Mapping[str, str] = field(default_factory=dict)
     #: These sources are left out.
@@ -244,12 +247,19 @@ class Recovery:
         """The current settings."""
         return self._setup(self.plan.entries).settings
 
-    def copied_settings(self) -> tuple[Path, Path] | None:
-        """The copy of the settings that it used, and where RefNet would read them; None: a settings file is in force."""
-        copy = self.settings().file
+    def came_back(self) -> CameBack | None:
+        """The copy of the settings that it used; None: a settings file is in force."""
+        setup, request = self._setup(self.plan.entries), self._request
+        copy = setup.settings.file
         if copy is None or copy.parent.name != settings_copies.FOLDER or not copy.exists():
             return None
-        return copy, SYSTEM_FILE if os.geteuid() == 0 else self._before.home / FILE_NAME
+        asked = request.run_restored or not any(name in setup.settings.origins for name in BIN_DIRS)
+        whole = not (request.only or request.first)  # each stage asks before it runs programs of a backup
+        trusted = request.signed and request.settings is not None and asked and whole
+        with suppress(OSError):
+            content = request.settings[1] if trusted and request.settings else read_regular(copy, LARGEST)
+            return CameBack(setup.settings, copy, content, trusted, {**os.environ, **request.variables})
+        return None
 
     def replaced(self) -> list[str]:
         """Live data that would be replaced. Unreachable servers are checked again in their stage."""

@@ -44,7 +44,7 @@ from refnet.store.source_records import ClusterRecord, SeenDatabases
 from refnet.wiring import with_clusters
 
 #: The settings that name a folder of programs → their fields.
-_BIN_DIRS = {"postgres.bin_dir": "postgres_bin_dir", "prove.bin_dir": "prove_bin_dir"}
+BIN_DIRS = {"postgres.bin_dir": "postgres_bin_dir", "prove.bin_dir": "prove_bin_dir"}
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def _without_programs(
         is_own: the settings file may be out of the backup.
     """
     notes: tuple[str, ...] = ()
-    for name, field in _BIN_DIRS.items():
+    for name, field in BIN_DIRS.items():
         programs: Path | None = getattr(settings, field)
         said_by_backup = is_own and settings.origins.get(name) == str(settings.file)
         if programs and (said_by_backup or is_in(programs, folders)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import typer
 from refnet.actions import fetch as action
 from refnet.actions import set_records
 from refnet.actions.fetch import Fetched, FoundCopies
+from refnet.actions.protect_again import ProtectedAgain
 from refnet.actions.recover import Planned, Recovery, RecoveryRequest, begin
 from refnet.actions.recovery_settings import Machine, RecoveryCommand, unnamed
 from refnet.actions.recovery_stages import RecoveryDone, StageDone
@@ -137,7 +137,9 @@ def recover(asked: Asked, place: options.StoreOptions) -> None:
         done = recovery.run(_Operator(replaced, asked.force, asked.run_restored, quiet=asked.as_json))
         if done.missing or done.behind:
             at_work.failed(Reason.OTHER, f"not restored: {formatting.some([*done.missing, *done.behind], 3)}")
-    _report(done, recovery, fetched, found, as_json=asked.as_json)
+    came_back = recovery.came_back()
+    again = came_back.protect(done.passwords, final=done.is_final) if came_back else None
+    _report(done, recovery, fetched, found, again, as_json=asked.as_json)
     recovery.end(done)
     if fetched and done.exit is Exit.DONE and recovery.clear() and not asked.as_json:
         say("the fetched artifacts were removed, because they were not encrypted")
@@ -149,20 +151,22 @@ def _report(
     recovery: Recovery,
     fetched: Sequence[Fetched],
     found: FoundCopies | None,
+    again: ProtectedAgain | None,
     *,
     as_json: bool,
 ) -> None:
     if not as_json:
         _print_end(done, recovery.clock.now())
-        if copied := recovery.copied_settings():
-            command = shlex.join(["install", "-D", "-m", "600", *map(str, copied)])
-            say(f"the settings of the backup are not in force here yet: {command}")
+        if again:
+            _print_again(again)
         if found and found.alarm:
             print(f"alarm: {formatting.plain(found.alarm)}")
         return
     brought: dict[str, Any] = {"fetched": [one.to_json() for one in fetched]} if fetched else {}
     if found:
         brought["gaps"] = [*found.gaps]
+    if again:
+        brought["protect"] = again.to_json()
     print_json(done.to_json() | brought | ActsOn.of(recovery.settings()).to_json())
 
 
@@ -225,7 +229,9 @@ def _bring(asked: Asked, here: Context, found: FoundCopies) -> tuple[Sequence[Fe
             content = settings.text.encode()
             file = settings_copies.keep(here.local.root, content, settings.sent), content
     names = frozenset(one.copy.name for one in fetched if not one.error)
-    request = replace(asked.request, fetched=names, settings=file, began=began)
+    request = replace(
+        asked.request, fetched=names, settings=file, signed=not found.store.trust.any_signer, began=began
+    )
     if here.settings.encryption_local:
         return fetched, replace(request, folder=here.local.root)
     return fetched, replace(request, backup_dir=here.settings.backup_dir)
@@ -329,6 +335,14 @@ def _print_end(done: RecoveryDone, now: datetime) -> None:
         say(f"  it began {formatting.age(now - done.began_before)} ago, with a run that was interrupted")
     for source, age in done.ages.items():
         say(f"  {source}: the data are {formatting.old(age)} (RPO)")
+
+
+def _print_again(again: ProtectedAgain) -> None:
+    for sentence in again.done:
+        say(sentence)
+    print("this machine is protected again after these steps:")
+    for number, (command, what) in enumerate(again.steps, 1):
+        print(f"  {number}. {formatting.plain(f'{command}   # {what}' if command else what)}")
 
 
 def _print_powers(done: RecoveryDone) -> None:
