@@ -310,18 +310,16 @@ def after(folder: Path, kills: int, seed: int, *more: str) -> None:
     print(f"seed {seed}", flush=True)
     began = time.monotonic()
     moments = [chance.uniform(*(_MOMENTS if number else _FIRST)) for number in range(kills)]
-    said = ""
-    if all(_killed(command, seconds) for seconds in moments):
-        said = machine.shell(command)
+    ended = filter(None, (_killed(command, seconds) for seconds in moments))
+    said = next(ended, "") or machine.shell(command)
     print(f"recovered in {time.monotonic() - began:.1f} s", flush=True)
     _assert_recovered(machine, folder)
-    if said:
-        _next_night(machine, said)
+    _next_night(machine, said)
 
 
 def _next_night(machine: Machine, said: str) -> None:
     """Follow the steps that the recovery printed, and run what the timers then start."""
-    listed = said.partition("this machine is protected again after these steps:\n")[2]
+    listed = said.partition("left to do on this machine:\n")[2]
     steps = re.findall(r"^  \d+\. (.*)$", listed, re.MULTILINE)
     assert Path("/etc/refnet/refnet.toml").stat().st_mode & 0o777 == 0o600
     assert [one for one in steps if one.startswith("set the passwords of roles")], steps
@@ -348,8 +346,11 @@ def _next_night(machine: Machine, said: str) -> None:
         receiver.wait(60)
 
 
-def _killed(command: str, seconds: float) -> bool:
-    """Run the page's command and kill it, and all that it started, after `seconds`; False if it had ended well by then."""
+def _killed(command: str, seconds: float) -> str:
+    """Run the page's command and kill it, and all that it started, after `seconds`.
+
+    Return what it printed if it had ended well by then, else "".
+    """
     run = subprocess.Popen(
         ["bash", "-c", command],
         stdin=subprocess.DEVNULL,
@@ -364,11 +365,11 @@ def _killed(command: str, seconds: float) -> bool:
         os.killpg(run.pid, signal.SIGKILL)
         said, _ = run.communicate()
         print(f"{said}KILLED after {seconds:.1f} s", flush=True)
-        return True
+        return ""
     print(f"{said}ended with {run.returncode} before {seconds:.1f} s", flush=True)
     if run.returncode:
         raise SystemExit("a run that nobody killed has failed")
-    return False
+    return str(said)
 
 
 def _assert_recovered(machine: Machine, folder: Path) -> None:

@@ -64,7 +64,7 @@ class Tables:
 
 def steps_left(printed: str) -> list[str]:
     """The steps that a recovery printed, without their numbers."""
-    listed = printed.partition("this machine is protected again after these steps:\n")[2]
+    listed = printed.partition("left to do on this machine:\n")[2]
     return re.findall(r"^  \d+\. (.*)$", listed, re.MULTILINE)
 
 
@@ -147,6 +147,28 @@ def test_a_step_brings_the_artifacts_into_the_backup_folder_that_the_settings_na
         subprocess.run(["bash", "-c", command], check=True)
     assert (there / "notes").is_dir()
     assert file.read_bytes() == copy.read_bytes()
+
+
+def test_a_step_never_copies_into_a_folder_that_unsigned_settings_name(tmp_path: Path) -> None:
+    text = b'backup_dir = "/etc/cron.d"\n'
+    copy = settings_copies.keep(tmp_path / "here", text, datetime.now(UTC))
+    environment = {"HOME": str(tmp_path), variable("home"): str(tmp_path / "home")}
+    settings = Settings(home=tmp_path / "home", backup_dir=tmp_path / "here")
+    again = CameBack(settings, copy, text, False, environment).protect((), final=True)
+    assert [command for command, _ in again.steps if "cron.d" in command] == []
+    assert not (tmp_path / "home" / "refnet.toml").exists()
+
+
+def test_signed_settings_with_a_hook_that_nobody_permitted_are_not_put_in_force(tables: Tables) -> None:
+    ran = tables.folder / "ran"
+    tables.file.write_text(f'{tables.file.read_text()}[hooks]\nafter_backup = "/usr/bin/touch {ran}"\n')
+    tables.backup()
+    ran.unlink(missing_ok=True)
+    tables.lose("backups")
+    where = ("--store", f"file://{tables.folder}/nas", "--signer", tables.signer)
+    assert tables.refnet("recover", *where, "--force").code == 6
+    assert not (tables.folder / "home" / "refnet.toml").exists()
+    assert not ran.exists()
 
 
 def test_what_no_settings_name_is_not_restored_and_there_is_no_rto(tables: Tables) -> None:

@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from refnet.actions import keys
@@ -41,7 +40,7 @@ class ProtectedAgain:
 
 @dataclass(frozen=True)
 class CameBack:
-    """Settings that a recovery used, and that no settings file of this machine names."""
+    """The settings of the lost machine, which came with its copies and are not in force here."""
 
     settings: Settings
     #: The file in the backup folder that has them.
@@ -73,29 +72,34 @@ class CameBack:
         done, steps = list[str](), list[tuple[str, str]]()
         try:
             steps += self._moved()
-            if final and self.trusted and not steps:
-                done += self._put_in_force()
-        except RefnetError as error:
-            done.append(f"the settings of the lost machine are not in force: {error.message}. {error.hint}")
+            if final and self.trusted and not steps and not os.path.lexists(self.target):
+                done.append(self._put_in_force())
+                done += self._keys()
+        except RefnetError as error:  # what came back is whole: a step below repeats what failed
+            done.append(f"{error.message}. {error.hint}")
         return ProtectedAgain(tuple(done), (*steps, *self._left(servers)))
 
     def _moved(self) -> Iterator[tuple[str, str]]:
-        """Yield the step that brings the artifacts into the backup folder that the settings name, if it is another one."""
-        here, named = self.settings.backup_dir, self._load(given=Given.of(self.copy, self.content))
-        if not named.encryption_local and resolved(named.backup_dir) != resolved(here):
-            there = quote(str(named.backup_dir))
-            command = f"mkdir -p {there} && cp -a {quote(f'{here}/.')} {there}"
-            yield command, "brings the artifacts into the backup folder that the settings name"
+        """Yield the step that copies the artifacts into the backup folder that the settings name, if it is another one.
 
-    def _put_in_force(self) -> Iterator[str]:
-        """Write the settings file, unless there is one, and make the missing keys; yield what was done."""
+        Not for settings that anybody can have written: they could name a folder of the system.
+        """
+        here, named = self.settings.backup_dir, self._load(given=Given.of(self.copy, self.content))
+        if self.trusted and not named.encryption_local and resolved(named.backup_dir) != resolved(here):
+            there = shlex.quote(str(named.backup_dir))
+            command = f"mkdir -p {there} && cp -a {shlex.quote(f'{here}/.')} {there}"
+            yield command, "copies the artifacts into the backup folder that the settings name"
+
+    def _put_in_force(self) -> str:
+        """Write the settings file; return what was done."""
         target = self.target
-        if os.path.lexists(target):
-            return
         make_folder(target.parent)
         with explained(target):
             replace_file(target, self.content)
-        yield f"the settings of the lost machine are in force: {target}"
+        return f"the settings of the lost machine are in force: {target}"
+
+    def _keys(self) -> Iterator[str]:
+        """Make the missing keys of this machine, if there are stores; yield what was made."""
         if self.settings.every_store:
             here = Context(self.settings)
             made = keys.make(here, keys.plan_new(here, None, machine=True))

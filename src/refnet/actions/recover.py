@@ -248,7 +248,7 @@ class Recovery:
         return self._setup(self.plan.entries).settings
 
     def came_back(self) -> CameBack | None:
-        """The copy of the settings that it used; None: a settings file is in force."""
+        """The settings of the lost machine, if the recovery used a copy of them; None: a settings file is in force."""
         setup, request = self._setup(self.plan.entries), self._request
         copy = setup.settings.file
         if copy is None or copy.parent.name != settings_copies.FOLDER or not copy.exists():
@@ -257,7 +257,7 @@ class Recovery:
         whole = not (request.only or request.first)  # each stage asks before it runs programs of a backup
         trusted = request.signed and request.settings is not None and asked and whole
         with suppress(OSError):
-            content = request.settings[1] if trusted and request.settings else read_regular(copy, LARGEST)
+            content = request.settings[1] if request.settings else read_regular(copy, LARGEST)
             return CameBack(setup.settings, copy, content, trusted, {**os.environ, **request.variables})
         return None
 

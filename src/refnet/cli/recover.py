@@ -340,7 +340,7 @@ def _print_end(done: RecoveryDone, now: datetime) -> None:
 def _print_again(again: ProtectedAgain) -> None:
     for sentence in again.done:
         say(sentence)
-    print("this machine is protected again after these steps:")
+    print("left to do on this machine:")
     for number, (command, what) in enumerate(again.steps, 1):
         print(f"  {number}. {formatting.plain(f'{command}   # {what}' if command else what)}")
 
