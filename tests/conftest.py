@@ -33,6 +33,8 @@ from refnet.postgres.binaries import Binaries, installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
+pytest_plugins = ["tests.thorough"]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """The tests' servers end with the tests, and SIGHUP ends a program that a test starts, even under nohup."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
@@ -21,9 +20,6 @@ from tests.killed_recovery import previous_versions, run_through_kills
 from tests.wal_server import WalServer, wal_server
 
 from refnet.postgres.binaries import Binaries
-
-#: Ten kills with REFNET_TEST_ALL, else three.
-_KILLS = 10 if os.environ.get("REFNET_TEST_ALL") else 3
 
 
 class Everything(Shop):
@@ -88,10 +84,11 @@ def shop(wheel: Binaries, short_folder: Path) -> Iterator[Everything]:
             shutil.rmtree(short_folder / name, ignore_errors=True)
 
 
-def test_killed_at_random_moments_it_restores_everything_once(shop: Everything) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.thorough)])
+def test_killed_at_random_moments_it_restores_everything_once(shop: Everything, kills: int) -> None:
     refnet = shop.lose()
     seed = random.randrange(1 << 32)
-    moments = [random.Random(seed + number).uniform(0.3, 2.0) for number in range(_KILLS)]
+    moments = [random.Random(seed + number).uniform(0.3, 2.0) for number in range(kills)]
     done = run_through_kills(refnet, shop.command, moments)
     assert done.last.code == 0, f"{moments}: {done.last.out}{done.last.err}"
     assert done.kills > 0, moments
