@@ -13,17 +13,25 @@ from tests.remote_copies import LOCAL, MACHINE, NOW, document, plaintext, shared
 
 from refnet.catalog.monitoring_stores import StoreCheck, Tried, Verdict, watch_checks
 from refnet.catalog.object_names import ManifestName, PieceName, SharedName
-from refnet.catalog.remote import RemoteManifest, Signed, lengths, packed, unpacked
+from refnet.catalog.remote import RemoteManifest, Replaced, Signed, lengths, packed, unpacked
 from refnet.catalog.remote_state import Head, gaps
 from refnet.store.deletions import Deletions
 from refnet.store.keys import Opener
 from refnet.store.remote_manifests import Trust
 
 MADE = document()
-SHARED = shared(local=replace(LOCAL, files_sha256="cd" * 32))
+_EARLIER = Replaced(shared().object, "SHA256:THEY", 7)
+SHARED = shared(local=replace(LOCAL, files_sha256="cd" * 32), replaces=(_EARLIER,))
 PLAINTEXT = plaintext(SHARED)
 HEAD = Head(
-    7, "ab" * 32, "SHA256:OURS", ((1, 2), (4, 4)), ((5, 7),), {"SHA256:THEY": ((1, 3),)}, ((6, 6),)
+    7,
+    "ab" * 32,
+    "SHA256:OURS",
+    ((1, 2), (4, 4)),
+    ((5, 7),),
+    {"SHA256:THEY": ((1, 3),)},
+    ((6, 6),),
+    (MACHINE,),
 ).to_json()
 CHECK = StoreCheck("cloud", "s3://b", NOW, (Tried("delete", Verdict.ALARM, "accepted"),)).to_json()
 
@@ -50,7 +58,10 @@ def test_a_manifest_of_shared_pieces_is_read_or_refused(text: bytes) -> None:
         assert sum(one.length for one in found.artifact_parts) == found.manifest.size
         parts = (*found.artifact_parts, *found.list_ranges)
         assert all(one.start + one.length <= found.pieces[one.piece].plain for one in parts)
-        assert ManifestName.read(found.object)
+        named = [
+            ManifestName.read(one) for one in (found.object, *(earlier.object for earlier in found.replaces))
+        ]
+        assert {one and one.key for one in named} == {MACHINE}
         outcome(lambda: gaps([Signed(found, "ab" * 32, "SHA256:OURS")], "cloud", Head.from_json(HEAD)))
 
 

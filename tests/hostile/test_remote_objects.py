@@ -6,19 +6,22 @@ import os
 import tempfile
 import time
 import tracemalloc
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from tests.remote_store import NOW, Machine, artifact
+from tests.remote_store import NOW, Machine, artifact, delete
 
 from refnet.catalog.object_names import ManifestName
+from refnet.catalog.remote import NAMESPACE, Copy, Replaced, packed
 from refnet.core.errors import RefnetError
 from refnet.store import remote_manifests, remote_pieces
 from refnet.store.buckets.bucket import Version
 from refnet.store.buckets.folder import FolderBucket
 from refnet.store.copy_checks import sample_back
+from refnet.store.encryption import encrypt
 
 LATEST = 1 << 40
 
@@ -170,3 +173,38 @@ def test_twenty_thousand_objects_in_the_folder_of_a_machine_cost_little_time_and
     assert left == (), "they are young"
     assert most < 20 << 20
     assert time.process_time() - began < 12
+
+
+def _replacing(machine: Machine, forger: Machine, own: Copy, one: Copy) -> Copy:
+    """A manifest by `forger` in the folder of `machine`, of the copy `own`, that names `one` as replaced."""
+    named = (Replaced(one.object, one.signed.signer, one.document.counter),)
+    signer = forger.keys.signer()
+    made = replace(own.document, id="f" * 32, signer=signer.line, counter=1, previous="", present=((1, 1),))
+    line = replace(made, replaces=named).to_line()
+    plaintext = packed(line + forger.keys.sign(line, NAMESPACE).encode("ascii"))
+    machine.bucket.put(
+        made.object, encrypt(plaintext, (machine.recovery.recipient, machine.keys.catalog().recipient))
+    )
+    return next(one for one in forger.store(key=True).contents().copies if one.object == made.object)
+
+
+@pytest.mark.parametrize("trusted", ["by name", "as any signer"])
+def test_a_manifest_hides_no_other_copy_by_calling_it_replaced(
+    machine: Machine, tmp_path: Path, trusted: str
+) -> None:
+    first, second = machine.send(artifact(1, b"first")), machine.send(artifact(2, b"second"))
+    forger = Machine(
+        tmp_path / "forger", machine.bucket, machine.recovery, (machine.keys.signer().fingerprint,)
+    )
+    # as any signer even what has the same content hides nothing
+    own = first if trusted == "by name" else second
+    forged = _replacing(machine, forger, own, second)
+    if trusted == "by name":
+        machine.trusted = (forger.keys.signer().fingerprint,)
+    store = machine.store(any_signer=trusted == "as any signer")
+    assert {first.object, second.object} <= {one.object for one in store.contents().copies}
+    there = next(one for one in store.contents().copies if one.object == forged.object)
+    delete(store, there)
+    kept = [one.object for one in machine.store().contents().copies]
+    assert kept == [first.object, second.object]
+    machine.fetch_back(second)

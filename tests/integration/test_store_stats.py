@@ -109,16 +109,20 @@ def test_the_folder_of_other_keys_is_named_and_stays(refnet: Command) -> None:
     own = next(one.name for one in (folder / "near").iterdir() if (one / "manifests").is_dir())
     other = folder / "near" / ("0" * 32 if own != "0" * 32 else "1" * 32)
     (other / "manifests").mkdir(parents=True, mode=0o700)
+    sealed = other / "manifests" / f"20260101T000000Z_notes_{'2' * 32}.age"
+    sealed.touch(0o600)
     try:
         said = refnet("store", "stats", "near")
         found = refnet("store", "stats", "near", "--json").json["stores"]
     finally:
+        sealed.unlink()
         (other / "manifests").rmdir()
         other.rmdir()
     said.succeeds()
     last = said.out.splitlines()[-1]
-    assert last == f"near: not counted, never pruned: the copies of other keys in {other.name}"
+    assert last == f"near: copies of other machines: 1, never pruned here: in {other.name}"
     assert found[0]["folders_of_other_keys"] == [other.name]
+    assert found[0]["copies_of_other_keys"] == 1
 
 
 def test_the_encrypted_backup_folder_is_a_store_too(refnet: Command) -> None:

@@ -181,7 +181,7 @@ def accept(planned: StoreAcceptance) -> StoreAcceptance:
         planned.store.records.accept(one.name for one in planned.unreadable)
         planned.store.records.keep_head(planned.head)
         for lease in planned.leases:
-            leases.end_lease(planned.store.bucket, planned.store.own_key, lease.id)
+            leases.end_lease(planned.store.bucket, lease.key, lease.id)
         for intent in planned.intents:
-            leases.end_intent(planned.store.bucket, planned.store.own_key, intent.id)
+            leases.end_intent(planned.store.bucket, intent.key, intent.id)
     return replace(planned, accepted=True)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from refnet import wiring
 from refnet.actions.prune import StorePlan, prune_store
 from refnet.actions.store import can_prune
-from refnet.catalog.object_names import MANIFESTS
+from refnet.catalog.object_names import MANIFESTS, ManifestName
 from refnet.catalog.source_name import LOCAL
 from refnet.catalog.store_sizes import Sizes, sizes, total
 from refnet.context import Context
 from refnet.core.errors import RefnetError
+from refnet.store.remote import RemoteStore
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class StoreStats:
     total: Sizes
     #: Manifests that cannot be trusted or read: they are not counted.
     unlisted: int
-    #: Folders of other keys' copies, which this machine cannot read: not counted, and never pruned.
-    others: tuple[str, ...] = ()
+    #: Copies of other machines, which this one cannot read and never prunes, by their folder.
+    others: Mapping[str, int] = field(default_factory=dict)
     #: Of the next prune; None: it would free nothing.
     plan: StorePlan | None = None
     #: Why there is none, or "".
@@ -60,6 +61,7 @@ class StoreStats:
             "leftover_bytes": self.leftovers,
             "untrusted": self.unlisted,
             "folders_of_other_keys": list(self.others),
+            "copies_of_other_keys": sum(self.others.values()),
             "frees_nothing": self.frees_nothing or None,
         }
 
@@ -82,6 +84,7 @@ def _stats(context: Context, name: str) -> StoreStats:
     # the sealed backup folder may not exist yet
     is_new = own.name == LOCAL and wiring.sealed(context.settings).is_new()
     folders = () if is_new else store.manifests.folders(MANIFESTS)
+    readable = store.manifests.readable()
     plan, why = None, ""
     if not can_prune(own):
         why = "this machine has no credential that may delete there"
@@ -93,7 +96,12 @@ def _stats(context: Context, name: str) -> StoreStats:
         by_source,
         total(contents.copies, by_source),
         len(contents.unlisted),
-        tuple(one.split("/")[0] for one in folders if one not in store.manifests.readable()),
+        {one.split("/")[0]: _named(store, one) for one in folders if one not in readable},
         plan,
         why,
     )
+
+
+def _named(store: RemoteStore, folder: str) -> int:
+    """The manifests in `folder`, by their names: without the key that opens them, nobody can read more."""
+    return sum(ManifestName.read(one.name) is not None for one in store.bucket.listed(folder))

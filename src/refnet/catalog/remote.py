@@ -45,6 +45,8 @@ MOST_ADDED = 64 << 10
 MOST_COUNTER = (1 << 53) - 1
 #: Lines of evidence that are sent with a copy.
 MOST_EVIDENCE = 100
+#: So many machines, one after another, may have taken a copy over.
+MOST_REPLACED = 100
 _GZIP = b"\x1f\x8b"
 
 
@@ -126,8 +128,25 @@ def _parts(value: Any) -> tuple[Range, ...]:
     return tuple(Range(*one) for one in _PARTS(value))
 
 
+class Replaced(NamedTuple):
+    """A manifest of a copy of another machine, over whose pieces this machine wrote a new one."""
+
+    #: The name of its object.
+    object: str
+    #: The fingerprint of its signer.
+    signer: str
+    counter: int
+
+
 _COUNTER = checked.integer(1, MOST_COUNTER)
 _RANGES = checked.each(checked.row(_COUNTER, _COUNTER), 100_000)
+_REPLACED = checked.each(
+    checked.row(checked.text(400), checked.text(100, like="SHA256:[A-Za-z0-9+/]+"), _COUNTER), MOST_REPLACED
+)
+
+
+def _replaced(value: Any) -> tuple[Replaced, ...]:
+    return tuple(Replaced(*one) for one in _REPLACED(value))
 
 
 @dataclass(frozen=True)
@@ -165,6 +184,8 @@ class RemoteManifest(Record):
     list_ranges: Rare[Annotated[tuple[Range, ...], _parts]] = ()
     #: How its list of files is written: 0 as in the backup folder, 1 as by `list_coding.py`.
     list_coding: Rare[Annotated[int, checked.integer(0, 1)]] = 0
+    #: The earlier manifests of this copy, of machines that are gone, if it was taken over; they stay until it is pruned.
+    replaces: Rare[Annotated[tuple[Replaced, ...], _replaced]] = ()
 
     @property
     def object(self) -> str:
@@ -193,6 +214,11 @@ class RemoteManifest(Record):
     def size(self) -> int:
         """Stored size of all pieces, in bytes."""
         return sum(one.size for one in self.objects)
+
+    def same_content(self, other: RemoteManifest) -> bool:
+        """Whether both publish the same artifact, in the same ranges of the same pieces."""
+        mine, its = ((one.manifest, one.pieces, one.ranges, one.list_ranges) for one in (self, other))
+        return mine == its
 
     def to_line(self) -> bytes:
         """The signed line: canonical ASCII JSON, with a newline."""
@@ -345,6 +371,10 @@ def _check_shared(found: RemoteManifest) -> None:
     if found.files or not found.recipients:
         raise ValueError("fields of different formats")
     below = f"{found.key}/"
+    for one in found.replaces:
+        named = ManifestName.read(one.object)
+        if not named or (named.key, named.source) != (found.key, str(found.manifest.source)):
+            raise ValueError("it replaces what is no manifest of its copy")
     for piece in found.pieces:
         if not piece.name.startswith(below):
             raise ValueError("a piece of another machine")
@@ -370,7 +400,7 @@ def _check_shared(found: RemoteManifest) -> None:
 def _check_pieces(found: RemoteManifest) -> None:
     """Raise ValueError if pieces belong to another copy, are out of order, or have the wrong total size."""
     plain = any(one.plain for one in found.objects)
-    if found.recipients or found.ranges or found.list_ranges or plain:
+    if found.recipients or found.ranges or found.list_ranges or found.replaces or plain:
         raise ValueError("fields of different formats")
     for pieces, files in ((found.pieces, False), (found.files, True)):
         for number, piece in enumerate(pieces):

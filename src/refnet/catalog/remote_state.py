@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.manifest import AHEAD, Entry, Evidence, Level, Manifest, Outcome
+from refnet.catalog.object_names import ID
 from refnet.catalog.remote import MOST_COUNTER, Copy, RemoteManifest, Signed
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import Unlisted
@@ -76,6 +77,8 @@ class Head(Record):
     #: The counters, of any signer, among the deleted ones whose manifests may be there, or may come back: their deletion
     #: was interrupted, or somebody accepted that they are missing.
     unsure: Ranges = ()
+    #: The folders of machines that are gone, whose copies this machine took over.
+    taken: Annotated[tuple[Annotated[str, checked.text(32, like=ID)], ...], Most(_MOST_SIGNERS)] = ()
 
     @property
     def sent(self) -> Ranges:
@@ -110,7 +113,8 @@ class Head(Record):
         known, document = self, sent.document
         if self.signer != sent.signer:  # this machine has a new signing key
             others = {**self.others, **({self.signer: self.deleted} if self.deleted else {})}
-            known = Head(deleted=others.pop(sent.signer, ()), others=others, unsure=self.unsure)
+            deleted = others.pop(sent.signer, ())
+            known = Head(deleted=deleted, others=others, unsure=self.unsure, taken=self.taken)
         if document.counter < known.counter:
             return self
         present = without(ranges([], (*known.present, *document.present)), known.deleted)
@@ -173,6 +177,7 @@ def gaps(
     for one in manifests:
         by_signer[one.signer, one.document.store].append(one)
     ids = Counter(one.document.id for one in manifests)
+    replaced = [one for each in manifests for one in each.document.replaces]
     found = [
         Gap(f"two manifests are of one copy: {one.document.object} is one of them", one.document.counter)
         for one in manifests
@@ -182,6 +187,7 @@ def gaps(
         own = head if head and (head.signer, store) == (signer, name) else None
         deleted = head.deleted_of(signer) if head and name == store else ()
         gone = without(deleted, head.unsure) if head else ()
+        deleted = ranges((one.counter for one in replaced if one.signer == signer), deleted)
         if recorded and own is None:
             deleted = ranges([], (*deleted, *recorded.get((signer, name), ())))
         found += _gaps(sorted(group, key=lambda one: one.document.counter), own, deleted, gone)

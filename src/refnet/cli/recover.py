@@ -20,6 +20,7 @@ from refnet.actions.protect_again import ProtectedAgain
 from refnet.actions.recover import Planned, Recovery, RecoveryRequest, begin
 from refnet.actions.recovery_settings import Machine, RecoveryCommand, unnamed
 from refnet.actions.recovery_stages import RecoveryDone, StageDone
+from refnet.actions.take_over import OldCopies, OldMachine, take_over
 from refnet.actions.watching import open_watch
 from refnet.catalog.run import Reason, RunKind
 from refnet.catalog.source_name import LOCAL, SourceName
@@ -92,6 +93,14 @@ class Asked:
     skip: Annotated[
         list[str] | None, typer.Option(metavar="SOURCE", help="Leave this source out (repeatable).")
     ] = None
+    old_machine: Annotated[
+        OldMachine | None,
+        typer.Option(
+            "--old-machine",
+            help="The machine that sent the copies is gone, and this one takes them over; or it still runs.",
+            **choice("choice", OldMachine),
+        ),
+    ] = None
     as_json: options.Json = False
 
     @property
@@ -123,7 +132,12 @@ def recover(asked: Asked, place: options.StoreOptions) -> None:
     """
     if asked.origin and not asked.first:
         place = _with_store(place, asked.origin)
+    if asked.old_machine and not place.is_remote:
+        raise RefnetError(
+            "--old-machine is for remote stores", "Name one with --store, or omit it.", Exit.USAGE
+        )
     fetched, found, request = _fetched(asked, place)
+    old = _old_copies(asked, place, found)
     recovery = Recovery(request, warn)
     planned = recovery.planned()
     text = partial(_print_plan, now=recovery.clock.now())
@@ -139,11 +153,40 @@ def recover(asked: Asked, place: options.StoreOptions) -> None:
             at_work.failed(Reason.OTHER, f"not restored: {formatting.some([*done.missing, *done.behind], 3)}")
     came_back = recovery.came_back()
     again = came_back.protect(done.passwords, final=done.is_final) if came_back else None
+    here = Context(came_back.settings if came_back else recovery.settings(), note=note)
+    taken, trouble = _taken_over(here, place, old, asked) if old and done.is_final else ("", None)
+    if taken:
+        again = replace(again or ProtectedAgain((), ()), done=(*(again.done if again else ()), taken))
     _report(done, recovery, fetched, found, again, as_json=asked.as_json)
+    if trouble:
+        raise trouble
     recovery.end(done)
     if fetched and done.exit is Exit.DONE and recovery.clear() and not asked.as_json:
         say("the fetched artifacts were removed, because they were not encrypted")
     raise typer.Exit(worst((done.exit, *(one.exit for one in fetched), _alarmed(found))))
+
+
+def _old_copies(asked: Asked, place: options.StoreOptions, found: FoundCopies | None) -> OldCopies | None:
+    """What is in the store now, if its copies may be taken over after the recovery."""
+    may_ask = asked.old_machine is None and at_terminal()
+    if not (found and place.is_remote) or asked.plan or not (may_ask or asked.old_machine is OldMachine.GONE):
+        return None
+    return OldCopies.of(found)
+
+
+def _taken_over(
+    here: Context, place: options.StoreOptions, old: OldCopies, asked: Asked
+) -> tuple[str, RefnetError | None]:
+    """Take the copies over, after a question; return what was done, or why it was not."""
+    question = (
+        "Is the machine that sent these copies gone for good? Then this one takes them over, and prunes them."
+    )
+    if not (asked.old_machine or says_yes(question)):
+        return "", None
+    try:
+        return take_over(here, str(place.store), old), None
+    except RefnetError as error:
+        return "", error
 
 
 def _report(
@@ -340,7 +383,8 @@ def _print_end(done: RecoveryDone, now: datetime) -> None:
 def _print_again(again: ProtectedAgain) -> None:
     for sentence in again.done:
         say(sentence)
-    print("left to do on this machine:")
+    if again.steps:
+        print("left to do on this machine:")
     for number, (command, what) in enumerate(again.steps, 1):
         print(f"  {number}. {formatting.plain(f'{command}   # {what}' if command else what)}")
 

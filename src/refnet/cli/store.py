@@ -171,9 +171,8 @@ def _print_stats(found: list[StoreStats]) -> None:
             what = formatting.plural(one.unlisted, "manifest")
             print(f"{one.store}: not counted: {what} that cannot be read or trusted")
         if one.others:
-            print(
-                f"{one.store}: not counted, never pruned: the copies of other keys in {formatting.some(one.others, 3)}"
-            )
+            what = f"copies of other machines: {sum(one.others.values()):,}, never pruned here"
+            print(f"{one.store}: {what}: in {formatting.some([*one.others], 3)}")
 
 
 def _row(found: StoreStats, source: str, its: Sizes, freed: int) -> tuple[str, ...]:

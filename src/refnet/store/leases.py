@@ -30,7 +30,7 @@ from refnet.store.buckets.bucket import Bucket, Stored
 #: Of leases, below the folder of a machine.
 FOLDER = "leases/"
 _INTENTS, _END = "intents/", ".end"
-_NAME = re.compile(rf"{ID}/(?P<folder>leases|intents)/(?P<id>{ID})(?P<end>\.end)?")
+_NAME = re.compile(rf"(?P<key>{ID})/(?P<folder>leases|intents)/(?P<id>{ID})(?P<end>\.end)?")
 #: A killed prune's intent counts for so long, by the clock of the server. A prune ends before, in seconds, also of one
 #: whose machine slept meanwhile.
 _LONGEST_PRUNE = timedelta(days=1)
@@ -54,6 +54,8 @@ class _OwnIntents(Record):
 class Begun:
     """A lease or an intent that has no end."""
 
+    #: The folder of its machine.
+    key: str
     #: Of the copy, or of the prune.
     id: str
     #: By the clock of the bucket's server.
@@ -243,5 +245,5 @@ def _begun(listed: Iterable[Stored]) -> Iterator[Begun]:
         if match and match["end"]:
             there.pop(match["id"], None)
         elif match:
-            there[match["id"]] = Begun(match["id"], one.modified)
+            there[match["id"]] = Begun(match["key"], match["id"], one.modified)
     yield from there.values()

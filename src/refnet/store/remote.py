@@ -95,7 +95,7 @@ class RemoteStore:
         self.trust = trust
         self.cache = PieceCache(home, 0)  # what checks a copy reads all of it from its store
         fetched = home / ("versions" if versions else "manifests")  # the tags of the two differ
-        self.manifests = Manifests(bucket, fetched, trust, versions)
+        self.manifests = Manifests(bucket, fetched, trust, versions, self._taken)
         self._once = False
         self._contents: RemoteContents | None = None
         self._pruning_since: float | None = None  # by `leases.now_awake`
@@ -129,7 +129,7 @@ class RemoteStore:
         """The store including deleted and replaced copies; `bucket`: opened with another credential."""
         found = copying.copy(self)
         found.bucket = bucket or self.bucket
-        found.manifests = Manifests(found.bucket, self.home / "versions", self.trust, True)
+        found.manifests = Manifests(found.bucket, self.home / "versions", self.trust, True, self._taken)
         found._once, found._contents = False, None
         return found
 
@@ -203,6 +203,7 @@ class RemoteStore:
         """
         own = {one.object: one for one in map(as_copy, entries) if one.document.store == self.name}
         head, tried, gone = self.records.head(), set[str](), set[str]()
+        listed_copies = {one.object for one in (self._contents or self.contents()).copies}
 
         def note(names: Collection[str]) -> None:
             noted = head
@@ -218,10 +219,10 @@ class RemoteStore:
             copy = as_copy(entry)
             tried.add(copy.object)
             try:
-                if copy.document.key:  # first: a lease without its manifest would look like a copy under way
-                    self._delete(leases.lease_name(copy.document.key, copy.id), listed)
-                    self._delete(leases.end_name(copy.document.key, copy.id), listed)
-                self._delete(copy.object, listed)
+                # Earlier manifests first: without this one they would count again. A copy of its own is none of them.
+                earlier = [one.object for one in copy.document.replaces if one.object not in listed_copies]
+                for name in (*earlier, copy.object):
+                    self._delete_manifest(name, listed)
             except BucketError as error:
                 if error.kind in {BucketFailure.LOCKED, BucketFailure.REFUSED}:
                     tried.remove(copy.object)
@@ -233,6 +234,13 @@ class RemoteStore:
             yield unpublish
         finally:
             note(tried)
+
+    def _delete_manifest(self, name: str, listed: Versions | None) -> None:
+        named = ManifestName.read(name)
+        if named and named.key:  # first: a lease without its manifest would look like a copy under way
+            self._delete(leases.lease_name(named.key, named.id), listed)
+            self._delete(leases.end_name(named.key, named.id), listed)
+        self._delete(name, listed)
 
     def has_manifests(self) -> bool:
         """Whether the store has any manifest; needs no key."""
@@ -329,7 +337,8 @@ class RemoteStore:
         contents = self.contents()
         there = {one.name for one in self.bucket.versions(f"{key}/{MANIFESTS}") if not one.delete_marker}
         read = {one.object: one for one in contents.copies if one.document.key == key}
-        if unread := sorted(there - {*read} - self.records.accepted()):
+        replaced = {earlier.object for one in read.values() for earlier in one.document.replaces}
+        if unread := sorted(there - {*read} - replaced - self.records.accepted()):
             raise RefnetError(
                 f"{self.name}: no piece is deleted, as the manifest {unread[0]} cannot be read or is not trusted",
                 f"It may name them. If it is bogus: `refnet store accept {self.name}`.",
@@ -372,7 +381,7 @@ class RemoteStore:
         ]
         checks = (one for one in self.bucket.listed(CHECKS) if now - one.modified >= _ON_THE_WAY)
         others = [(one, "of a check of the store") for one in checks]
-        if key := self.own_key:
+        for key in self._keys:
             ended = leases.old(self.bucket, key, self.ids(key), now - _RUNS_KEPT)
             others += [(one, "of a run that ended") for one in ended]
             others += [(one, "of a prune") for one in deletions.old(self.bucket, key, now - _RUNS_KEPT)]
@@ -384,19 +393,18 @@ class RemoteStore:
 
         It may name them. The others, of copies that are known, are left out while they are listed: there may be many.
         """
-        key, copies = self.own_key, self._contents.copies if self._contents else ()
-        if not key:
-            return
+        copies = self._contents.copies if self._contents else ()
         known = {piece.name for one in copies for piece in one.document.pieces}
-        there = (one for one in self.bucket.listed(f"{key}/{PIECES}") if one.name not in known)
-        found = [one for one in there if SharedName.read(one.name)]
-        try:
-            self._named(key)
-        except RefnetError as error:
-            if error.code is not Exit.UNVERIFIED:
-                raise
-            return
-        yield from found
+        for key in self._keys:
+            there = (one for one in self.bucket.listed(f"{key}/{PIECES}") if one.name not in known)
+            found = [one for one in there if SharedName.read(one.name)]
+            try:
+                self._named(key)
+            except RefnetError as error:
+                if error.code is not Exit.UNVERIFIED:
+                    raise
+                continue
+            yield from found
 
     def clean(self, leftover: Leftover) -> None:
         name = leftover.name
@@ -422,18 +430,27 @@ class RemoteStore:
 
     def unfinished(self) -> tuple[tuple[Begun, ...], tuple[Begun, ...], tuple[Unlisted, ...]]:
         """This machine's open leases and intents; its manifests, and those of format 1, that are neither usable nor accepted."""
-        key = self.own_key
-        if not key:
+        if not (keys := self._keys):
             return (), (), ()
-        known, own = leases.open_leases(self.bucket, key, self.ids(key)), (f"{key}/", MANIFESTS)
+        copies = (one for key in keys for one in leases.open_leases(self.bucket, key, self.ids(key)))
+        prunes = (one for key in keys for one in leases.open_intents(self.bucket, key))
+        own = (*(f"{key}/" for key in keys), MANIFESTS)
         there = (one for one in self.with_versions().contents().unlisted if one.name.startswith(own))
-        return known, leases.open_intents(self.bucket, key), self.records.unaccepted(there)
+        return (*copies,), (*prunes,), self.records.unaccepted(there)
 
     @property
     def own_key(self) -> str:
         """The folder of this machine's objects; "" without a catalog key."""
         catalog = self.trust.opener.catalog
         return key_id(catalog.recipient.text) if catalog else ""
+
+    def _taken(self) -> tuple[str, ...]:
+        return self.records.head().taken
+
+    @property
+    def _keys(self) -> tuple[str, ...]:
+        """The folders of this machine's objects, and of the machines whose copies it took over; none without a catalog key."""
+        return (self.own_key, *self._taken()) if self.own_key else ()
 
 
 def as_copy(entry: Entry) -> Copy:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -70,6 +70,8 @@ class Manifests:
     trust: Trust
     #: Read every version of each object, also of those that are deleted or replaced, where the bucket keeps them.
     versions: bool = False
+    #: The folders of machines whose copies this one took over.
+    taken: Callable[[], Collection[str]] = tuple
     #: By name, size and tag: what was read in this process.
     _known: dict[tuple[str, int, str], _Read] = field(default_factory=dict)
     #: Bytes of manifests that cannot be trusted, which may still be kept by this list.
@@ -84,11 +86,28 @@ class Manifests:
                 found[one.name] = read
         self._known = {key: read for key, read in self._known.items() if key[0] in found}
         self._forget({self._file(one).name for one in listed})
-        reads = [found[name] for name in dict.fromkeys(one.name for one in listed) if name in found]
+        names = dict.fromkeys(one.name for one in listed)
+        for name in self._replaced(found):
+            del names[name]
+        reads = [found[name] for name in names if name in found]
         return (
             [one for one in reads if isinstance(one, Signed)],
             [one for one in reads if isinstance(one, Unlisted)],
         )
+
+    def _replaced(self, found: Mapping[str, _Read]) -> set[str]:
+        """The objects of `found` in whose place other manifests stand, by signers that are trusted by name.
+
+        One that can be read stays unless the other is of the same artifact in the same pieces.
+        """
+        hidden = set[str]()
+        for one in found.values():
+            if isinstance(one, Signed) and one.signer in self.trust.signers:
+                for name in (earlier.object for earlier in one.document.replaces):
+                    read = found.get(name)
+                    if isinstance(read, Unlisted) or (read and read.document.same_content(one.document)):
+                        hidden.add(name)
+        return hidden
 
     def parse(self, data: bytes, name: str) -> Signed:
         """Parse the stored object `name`, of any signer; ValueError: why it cannot be trusted."""
@@ -105,7 +124,8 @@ class Manifests:
         opener = self.trust.opener
         if opener.recovery or not opener.catalog:
             return self.folders(MANIFESTS)
-        return (MANIFESTS, f"{key_id(opener.catalog.recipient.text)}/{MANIFESTS}")
+        keys = (key_id(opener.catalog.recipient.text), *self.taken())
+        return (MANIFESTS, *(f"{one}/{MANIFESTS}" for one in keys))
 
     def _listed(self) -> Iterator[Stored]:
         """Yield the manifests in all folders, a few of which are listed at once: anyone who can write can make thousands."""

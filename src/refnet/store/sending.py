@@ -7,10 +7,11 @@ its own manifest while it is read, before anything is published.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
@@ -23,11 +24,13 @@ from refnet.catalog.remote import (
     Copy,
     Piece,
     RemoteManifest,
+    Replaced,
     Signed,
     evidence_to_send,
 )
 from refnet.catalog.remote_state import copy_of, newest, ranges
 from refnet.core.errors import Exit, RefnetError
+from refnet.core.files import make_folder
 from refnet.settings import Settings
 from refnet.store import leases, settings_copies
 from refnet.store.buckets.bucket import BucketError, BucketFailure, Locks, Stored, in_background
@@ -285,6 +288,15 @@ class Sender:
         manifests: Sequence[Signed],
     ) -> RemoteManifest:
         """Manifest of the copy, with the counter after those in the store and those that this machine sent."""
+        document = RemoteManifest(
+            journal.id, self.store.name, entry.manifest, evidence_to_send(entry), content.pieces, (),
+            "", 1, "", (), self.now(),
+            self.encrypter.key, recipients, content.ranges, content.list_ranges, content.list_coding,
+        )  # fmt: skip
+        return self._in_order(document, manifests)
+
+    def _in_order(self, document: RemoteManifest, manifests: Sequence[Signed]) -> RemoteManifest:
+        """`document` as this machine's next manifest, after `manifests`, those in the store."""
         signer, head = self.encrypter.keys.signer(), self.store.records.head()
         last = newest(manifests, signer.fingerprint, self.store.name)
         counter, previous = (head.counter, head.sha256) if head.signer == signer.fingerprint else (0, "")
@@ -292,11 +304,24 @@ class Sender:
             counter, previous = last.document.counter, last.sha256
         own = (one.document for one in manifests if one.signer == signer.fingerprint)
         present = ranges([counter + 1, *(one.counter for one in own if one.store == self.store.name)])
-        return RemoteManifest(
-            journal.id, self.store.name, entry.manifest, evidence_to_send(entry), content.pieces, (),
-            signer.line, counter + 1, previous, present, self.now(),
-            self.encrypter.key, recipients, content.ranges, content.list_ranges, content.list_coding,
-        )  # fmt: skip
+        return replace(document, signer=signer.line, counter=counter + 1, previous=previous, present=present)
+
+    def take_over(self, copies: Sequence[Copy]) -> None:
+        """Write the manifests of `copies` again, which another machine signed, as this machine's over the same pieces.
+
+        The store is locked by the caller. The earlier manifests stay: these name them.
+        """
+        records = self.store.records
+        head, manifests = records.head(), [one.signed for one in self.store.contents().copies]
+        keys = {one.document.key for one in copies}
+        records.keep_head(replace(head, taken=tuple(sorted({*head.taken, *keys}))))
+        for one in copies:
+            old = one.document
+            earlier = (Replaced(old.object, one.signed.signer, old.counter), *old.replaces)
+            journal = SendingJournal(self.store.home / "sending" / one.name, secrets.token_hex(16))
+            make_folder(journal.path.parent)
+            document = replace(old, id=journal.id, store=self.store.name, replaces=earlier)
+            manifests.append(self._complete(journal, self._in_order(document, manifests)))
 
     def _complete(self, journal: SendingJournal, document: RemoteManifest) -> Signed:
         line = document.to_line()

@@ -15,6 +15,7 @@ import pytest
 from tests.remote_copies import (
     LISTED,
     LOCAL,
+    MACHINE,
     NOW,
     PROOF,
     VAULT,
@@ -38,6 +39,7 @@ from refnet.catalog.remote import (
     Copy,
     Range,
     RemoteManifest,
+    Replaced,
     Signed,
     evidence_to_send,
     lengths,
@@ -532,3 +534,46 @@ def test_the_record_of_a_head_is_read_as_written() -> None:
     assert Head.from_json(head.to_json()) == head
     with pytest.raises(ValueError):
         Head.from_json(b'{"counter": 1}')
+
+
+EARLIER = Replaced(shared().object, "SHA256:THEY", 7)
+
+
+def test_a_copy_that_was_taken_over_names_its_earlier_manifests() -> None:
+    made = shared(2, replaces=(EARLIER,))
+    assert RemoteManifest.from_line(made.to_line()) == made
+    assert b'"replaces"' not in shared(2).to_line()
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        [EARLIER.object.replace(MACHINE, "34" * 16), "SHA256:THEY", 7],
+        [EARLIER.object.replace("database", "notes"), "SHA256:THEY", 7],
+        [EARLIER.object.partition("/")[2], "SHA256:THEY", 7],
+        [shared().pieces[0].name, "SHA256:THEY", 7],
+        [EARLIER.object, "THEY", 7],
+        [EARLIER.object, "SHA256:THEY", 0],
+        [EARLIER.object, "SHA256:THEY"],
+        ["x" * 500, "SHA256:THEY", 7],
+    ],
+)
+def test_a_manifest_that_replaces_anything_but_manifests_of_its_source_is_refused(named: list[Any]) -> None:
+    line = json.loads(shared(2).to_line()) | {"replaces": [named]}
+    with pytest.raises(ValueError, match="not a manifest of a copy"):
+        RemoteManifest.from_line(json.dumps(line).encode() + b"\n")
+
+
+def test_no_manifest_of_format_1_replaces_another() -> None:
+    line = json.loads(document(2).to_line()) | {"replaces": [[*EARLIER]]}
+    with pytest.raises(ValueError, match="different formats"):
+        RemoteManifest.from_line(json.dumps(line).encode() + b"\n")
+
+
+def test_a_counter_whose_manifest_was_taken_over_is_not_missing() -> None:
+    first, second = in_order(2)
+    gone = replace(first.document, id="f" * 32, counter=1, previous="", present=((1, 1),))
+    named = Replaced(first.document.object, second.signer, first.document.counter)
+    mine = Signed(replace(gone, replaces=(named,)), "ef" * 32, "SHA256:NEW")
+    assert [one.counter for one in gaps([second], "cloud")] == [1]
+    assert gaps([second, mine], "cloud") == ()
