@@ -451,7 +451,7 @@ class Recovery:
         setup, gone = self._setup(entries), []
         for source in left.back:
             with suppress(ConnectError):
-                if not setup.replaced(source):
+                if not (source in entries and setup.stands(entries[source])):
                     gone.append(source)
         return left.without(gone)
 

@@ -122,6 +122,10 @@ class Setup:
         """What a restore of the source `name` would replace; "": nothing."""
         return self.source(name).replaced() if self.knows(name) else ""
 
+    def stands(self, entry: Entry) -> bool:
+        """Whether what an earlier run restored from `entry` is still there."""
+        return self.knows(entry.source) and self.source(entry.source).stands(entry)
+
     def folder(self, source: SourceName) -> Path | None:
         """Target folder of `source`, or None; RefnetError if nothing may be restored there."""
         if not kind_of(source).has_path:

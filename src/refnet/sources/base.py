@@ -212,6 +212,10 @@ class Source(ABC):
         """What a restore would replace, for a question; "": nothing. Creates no server."""
         return ""
 
+    def stands(self, entry: Entry) -> bool:  # noqa: ARG002
+        """Whether what an earlier run of a recovery restored from `entry` is still there; ConnectError: unknown."""
+        return bool(self.replaced())
+
     def problems(
         self,
         context: Context,  # noqa: ARG002  # none, unless its kind has some

@@ -16,6 +16,7 @@ from refnet import local_postgres, servers, wiring
 from refnet.catalog.artifact import Finding, Maker, OpenArtifact
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.identity import Identity
+from refnet.catalog.manifest import Entry
 from refnet.catalog.retention import Listing, PreviousVersion
 from refnet.catalog.source_name import SourceName
 from refnet.catalog.store import HalfMade
@@ -213,17 +214,28 @@ class Database(OnServer):
         return of_tables or DatabaseUndo(context, self.name, request)
 
     def replaced(self) -> str:
+        return (
+            f"the database {servers.restoring(self.settings, self.name).display}"
+            if self._holds_tables()
+            else ""
+        )
+
+    def stands(self, entry: Entry) -> bool:
+        found = self._holds_tables()
+        return bool(found) or (found is False and not entry.manifest.details.get("tables"))
+
+    def _holds_tables(self) -> bool | None:
+        """Whether the database that a recovery restores has a table; None: it is not there."""
         if not local_postgres.is_made(self.settings, self.name):
-            return ""
+            return None
 
         from refnet.sources.database.restore.server_facts import holds_tables
 
-        target = servers.restoring(self.settings, self.name)
         try:
-            return f"the database {target.display}" if holds_tables(target) else ""
+            return holds_tables(servers.restoring(self.settings, self.name))
         except ConnectError as error:
             if error.no_such_database:
-                return ""
+                return None
             raise
 
     def problems(self, context: Context, chosen: OpenArtifact, permits: Permits) -> Sequence[RefnetError]:
