@@ -351,3 +351,19 @@ def test_every_quoted_message_is_provoked() -> None:
 def test_the_runbook_names_every_script(page: Path) -> None:
     named = set(re.findall(r"[a-z]+(?:-[a-z]+)+\.sh", text(page)))
     assert named == {path.name for path in (ROOT / "scripts").glob("*.sh")}
+
+
+@pytest.mark.parametrize(
+    ("page", "title", "after"),
+    [
+        ("runbook.md", "Recovery after total loss", "The stack of containers"),
+        ("runbook.ja.md", "完全データ損失からの復旧", "コンテナーのスタック"),
+    ],
+)
+def test_a_total_loss_fits_on_two_screens(page: str, title: str, after: str) -> None:
+    _, _, rest = text(ROOT / "docs" / page).partition(f"### 1. {title}\n")
+    section, _, more = rest.partition(f"#### {after}\n")
+    assert more
+    lines = section.splitlines()
+    assert len(lines) < 70  # with its heading
+    assert max(map(len, lines)) <= 150
