@@ -140,6 +140,17 @@ def test_killed_between_a_swap_and_its_record_it_swaps_once(shop: Everything, so
     shop.check(refnet)
 
 
+def test_a_database_without_tables_is_restored_once(shop: Everything) -> None:
+    refnet = shop.lose()
+    run = _stopped_in_a_hook(shop, refnet, "main-postgres")
+    run.send(signal.SIGKILL)
+    run.end()
+    done = refnet(*shop.command)
+    assert done.code == 0, done.out + done.err
+    assert re.search(r"main-postgres_\S+ was restored before; main-postgres stays unchanged", done.out)
+    shop.check(refnet)
+
+
 @pytest.mark.parametrize("source", ["notes", "app"])
 def test_killed_before_an_announced_swap_it_restores_what_is_not_there(shop: Everything, source: str) -> None:
     refnet = shop.lose()

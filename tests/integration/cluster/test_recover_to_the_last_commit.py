@@ -37,7 +37,7 @@ class Shop:
         receiving, refnet = self.protected.receiving, self.protected.refnet
         file = folder / "home" / "refnet.toml"
         file.write_text(file.read_text().replace("replica@", "refnet@"))
-        server.sql("CREATE DATABASE shop")
+        server.sql("DROP TABLE t", "CREATE DATABASE shop")  # the database postgres has no tables
         self.sql("shop", "CREATE TABLE orders (i int PRIMARY KEY)", "INSERT INTO orders VALUES (1)")
         with receiving.running() as run:
             refnet("backup", "main", "--no-prove").succeeds()
