@@ -1,7 +1,7 @@
 """A machine by the words of the documents, its loss, and an empty machine: each a set of namespaces of its own.
 
-`python -m tests.worst_day before FOLDER` and `… after FOLDER KILLS SEED`, run by `isolated`: what they write outside of
-FOLDER is in memory and ends with them, no process outlives them, and their network is the loopback device alone.
+`python -m tests.worst_day before FOLDER STORE` and `… after FOLDER STORE VARIANT KILLS SEED`, run by `isolated`: what they write
+outside of FOLDER is in memory and ends with them, no process outlives them, and their network is the loopback device alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import worst_stores
 from tests.documents import ROOT, blocks
 
 _DOCS = ROOT / "docs"
@@ -91,6 +92,8 @@ class Machine:
     """The machine that this process is on; `folder` is all that it shares with another."""
 
     folder: Path
+    #: Kind of the store: file, sftp or s3, of `worst_stores`.
+    kind: str = "file"
 
     def begin(self) -> None:
         """Make it empty, with a network of its own, the store, and a new server."""
@@ -119,6 +122,7 @@ class Machine:
         }
         os.chdir("/root")
         self._server()
+        self.store = worst_stores.serve(self.kind, self.folder)
 
     def _cover(self, place: Path, keep: Path) -> None:
         """Put an empty disk in memory over `place`; the interpreter and the code below it stay."""
@@ -215,9 +219,9 @@ class Machine:
         session.close()
 
 
-def before(folder: Path) -> None:
+def before(folder: Path, kind: str = "file") -> None:
     """Set a machine up by the documents, back it up, print its page, and write once more."""
-    machine = Machine(folder)
+    machine = Machine(folder, kind)
     machine.begin()
     [statements] = [one for one in blocks(_DOCS / "any-second.md", "sql") if "CREATE ROLE backup" in one]
     for one in re.sub(r"--.*", "", statements.replace("…", _PASSWORD)).split(";")[:-1]:
@@ -261,12 +265,11 @@ def _settings(machine: Machine) -> None:
     """Write refnet.toml out of the documents, and make the key and its page."""
     settings = Path("/etc/refnet/refnet.toml")
     [cluster] = [one for one in blocks(_DOCS / "any-second.md", "toml") if "[clusters.main]" in one]
-    [store] = [one for one in blocks(_DOCS / "offsite.md", "toml") if "and others" in one]
     tables = [
         cluster,
         *(f'[folders.{name}]\npath = "/srv/{name}"' for name in FOLDERS),
         '[databases.app]\npath = "/srv/app/app.db"',
-        *(one for one in store.splitlines() if not one.startswith("sources")),
+        machine.store,
     ]
     settings.write_text("\n".join(tables) + "\n")
     settings.chmod(0o600)
@@ -297,15 +300,28 @@ def command_of(page: str) -> str:
     return "\n".join(one for one in str(section).splitlines() if one.startswith("  "))
 
 
-def after(folder: Path, kills: int, seed: int, *more: str) -> None:
-    """Recover by the page on an empty machine, killed up to `kills` times."""
-    machine = Machine(folder)
+def _first_page(page: str) -> tuple[str, ...]:
+    """The command of a page that 2f52aefa printed, which has no digest, and its powers, confirmed by name."""
+    command = re.sub(r" *--permit SHA256:\w+", "", command_of(page).strip()).rstrip(" \\\n")
+    powers = re.findall(r"^main-globals +(\S+: .+)$", page, re.MULTILINE)
+    assert powers, page
+    return command, *(word for power in powers for word in ("--permit", shlex.quote(power)))
+
+
+def after(folder: Path, kind: str, variant: str, kills: int, seed: int) -> None:
+    """Recover by the page on an empty machine, killed up to `kills` times.
+
+    Args:
+        variant: `page`: its command verbatim; `gone`: it also takes the copies over; `first`: the command of the first pages.
+    """
+    machine = Machine(folder, kind)
     machine.begin()
     page = (folder / "page.txt").read_text()
     Path("/dev/shm/key").write_text(_key(page))
     Path("/dev/shm/key").chmod(0o600)
     os.environ["REFNET_IDENTITY_FILE"] = "/dev/shm/key"
-    command = " ".join((command_of(page).strip(), *more))
+    words = _first_page(page) if variant == "first" else (command_of(page).strip(),)
+    command = " ".join((*words, *(("--old-machine", "gone") if variant == "gone" else ())))
     chance = random.Random(seed)
     print(f"seed {seed}", flush=True)
     began = time.monotonic()
@@ -315,6 +331,8 @@ def after(folder: Path, kills: int, seed: int, *more: str) -> None:
     print(f"recovered in {time.monotonic() - began:.1f} s", flush=True)
     _assert_recovered(machine, folder)
     _next_night(machine, said)
+    stats = machine.refnet("store", "stats", "nas")
+    assert ("copies of other machines: " in stats) == (variant != "gone"), stats
 
 
 def _next_night(machine: Machine, said: str) -> None:
@@ -399,6 +417,6 @@ def _assert_recovered(machine: Machine, folder: Path) -> None:
 if __name__ == "__main__":
     what, place, *rest = sys.argv[1:]
     if what == "before":
-        before(Path(place))
+        before(Path(place), *rest)
     else:
-        after(Path(place), int(rest[0]), int(rest[1]), *rest[2:])
+        after(Path(place), rest[0], rest[1], int(rest[2]), int(rest[3]))

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from tests import worst_stores
 from tests.documents import ROOT
 from tests.worst_day import isolated, missing
 
@@ -20,8 +22,7 @@ _PLACES = ("/etc", "/etc/refnet", "/etc/hosts", "/etc/systemd/system", "/srv", "
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[Path]:
-    """A folder with `lost`, which a machine left behind: its store, its page, and what stock tools said of its data."""
+def place() -> Iterator[Path]:
     if why := missing():
         pytest.skip(why)
     with tempfile.TemporaryDirectory(
@@ -30,8 +31,14 @@ def store() -> Iterator[Path]:
         folder = Path(place)
         folder.chmod(0o711)
         (folder / "begun").touch()
-        _on_a_machine("before", f"{folder}/lost")
         yield folder
+
+
+@cache
+def _lost(place: Path, kind: str) -> Path:
+    """What a machine with a store of this kind left behind: its store, its page, and what stock tools said of its data."""
+    _on_a_machine("before", str(place / kind), kind)
+    return place / kind
 
 
 def _on_a_machine(*words: str) -> str:
@@ -48,23 +55,37 @@ def _on_a_machine(*words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.thorough)])
-def test_the_page_s_command_brings_everything_back_once_after_kills(store: Path, kills: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "variant", "kills"),
+    [
+        ("file", "page", 3),
+        pytest.param("file", "page", 10, marks=pytest.mark.thorough),
+        pytest.param("file", "gone", 3, marks=pytest.mark.thorough),
+        pytest.param("file", "first", 3, marks=pytest.mark.thorough),
+        pytest.param("sftp", "page", 3, marks=pytest.mark.thorough),
+        pytest.param("s3", "gone", 3, marks=pytest.mark.thorough),
+    ],
+)
+def test_the_page_s_command_brings_everything_back_once_after_kills(
+    place: Path, kind: str, variant: str, kills: int
+) -> None:
+    if why := worst_stores.missing(kind):
+        pytest.skip(why)
     seed = secrets.randbelow(1_000_000)
-    own = store / str(kills)
-    subprocess.run(["cp", "-a", store / "lost", own], check=True)
-    said = _on_a_machine("after", str(own), str(kills), str(seed))
+    own = place / f"{kind}-{variant}-{kills}"
+    subprocess.run(["cp", "-a", _lost(place, kind), own], check=True)
+    said = _on_a_machine("after", str(own), kind, variant, str(kills), str(seed))
 
     assert 1 <= said.count("KILLED") <= kills, said
 
 
-def test_the_machine_of_the_tests_stays_as_it_was(store: Path) -> None:
-    assert [place for place in _PLACES if _newer(Path(place), store / "begun")] == []
-    assert [line for line in Path("/proc/mounts").read_text().splitlines() if str(store) in line] == []
+def test_the_machine_of_the_tests_stays_as_it_was(place: Path) -> None:
+    assert [one for one in _PLACES if _newer(Path(one), place / "begun")] == []
+    assert [line for line in Path("/proc/mounts").read_text().splitlines() if str(place) in line] == []
     processes = (
         path for path in Path("/proc").iterdir() if path.name.isdecimal() and path.name != str(os.getpid())
     )
-    assert [path.name for path in processes if str(store).encode() in _arguments(path)] == []
+    assert [path.name for path in processes if str(place).encode() in _arguments(path)] == []
 
 
 def _newer(path: Path, than: Path) -> bool:

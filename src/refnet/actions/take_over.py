@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from refnet import wiring
+from refnet.actions import set_records
 from refnet.actions.fetch import FoundCopies
 from refnet.catalog.remote import Copy
 from refnet.catalog.source_name import LOCAL
@@ -81,6 +82,7 @@ def take_over(context: Context, name_or_url: str, old: OldCopies) -> str:
             for prune in leases.open_intents(store.bucket, key):
                 leases.end_intent(store.bucket, key, prune.id)
         sender.take_over(copies)
+    set_records.send(context, sender)
     what = f"{store.shown}: {plural(len(copies), 'manifest')} of the old machine taken over"
     return f"{what}: this machine counts and prunes its copies now"
 
