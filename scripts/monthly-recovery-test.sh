@@ -1,7 +1,7 @@
 #!/bin/sh
-# Prove the newest artifact of every source, with timing and a report.
+# Go the way of a recovery into scratch places: prove the newest artifact of every source, with timing and a report.
 # Usage: monthly-recovery-test.sh
 set -eu
 . "$(dirname "$0")/_refnet"
 nothing "$@"
-exec refnet drill
+exec refnet drill --recovery

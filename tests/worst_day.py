@@ -255,10 +255,29 @@ def before(folder: Path, kind: str = "file") -> None:
     arrived = "SELECT bool_and(flush_lsn >= pg_current_wal_flush_lsn()) FROM pg_stat_replication"
     wait(lambda: machine.sql(arrived) == "t")
     machine.refnet("copy")
+    _drilled(machine)
     machine.judged(folder / "judge")
     _run("rsync", "-a", *(f"/srv/{name}" for name in FOLDERS), folder / "judge")
     receiver.send_signal(signal.SIGTERM)
     receiver.wait(60)
+
+
+def _drilled(machine: Machine) -> None:
+    """Drill the recovery from the store with the key of the page; it finds nothing missing, and touches nothing live."""
+    key, live = (
+        Path("/dev/shm/key"),
+        "SELECT oid, datname FROM pg_database UNION SELECT oid, rolname FROM pg_roles",
+    )
+    key.write_text(_key(Path("/dev/shm/page.txt").read_text()))
+    key.chmod(0o600)
+    slots = "SELECT slot_name, active FROM pg_replication_slots"
+    before = machine.sql(live, slots)
+    said = machine.refnet("drill", "--recovery", "--store", "nas", "--identity-file", str(key))
+    key.unlink()
+    assert machine.sql(live, slots) == before
+    assert "MISSES" not in said, said
+    assert "asks for passwords of roles" in said, said
+    assert "never drilled" not in machine.refnet("monitor", codes=(0, 1, 2))
 
 
 def _settings(machine: Machine) -> None:

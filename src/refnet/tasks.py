@@ -25,6 +25,7 @@ from refnet.actions.drill import drill, drilled_since
 from refnet.actions.monitor import monitor as run_monitor
 from refnet.actions.prune import prune as run_prune
 from refnet.actions.prune import prune_stores
+from refnet.actions.recovery_drill import drill_recovery
 from refnet.actions.watching import open_watch
 from refnet.broker import server, transport
 from refnet.catalog.manifest import Level, utc
@@ -172,7 +173,10 @@ def recovery_drill(self: Retried) -> dict[str, Any]:
     selected = select(context, None)
     if drilled_since(context, selected, self.asked):
         return {"outcome": "done before"}
-    found, report = drill(context, selected, again=self.again)
+    if context.settings.encryption_local:  # without the recovery key, which is not on this machine
+        found, report = drill(context, selected, again=self.again)
+    else:
+        found, report = drill_recovery(context, again=self.again)
     if found.exit is Exit.DAMAGED:
         raise RefnetError(
             "the drill failed: an artifact is damaged", f"The report is {report.page}.", found.exit

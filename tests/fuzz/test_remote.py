@@ -11,7 +11,15 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, documents, texts
 from tests.remote_copies import LOCAL, MACHINE, NOW, document, plaintext, shared, verified
 
-from refnet.catalog.monitoring_stores import StoreCheck, Tried, Verdict, watch_checks
+from refnet.catalog.manifest import Outcome
+from refnet.catalog.monitoring_stores import (
+    RecoveryDrilled,
+    StoreCheck,
+    Tried,
+    Verdict,
+    watch_checks,
+    watch_drills,
+)
 from refnet.catalog.object_names import ManifestName, PieceName, SharedName
 from refnet.catalog.remote import RemoteManifest, Replaced, Signed, lengths, packed, unpacked
 from refnet.catalog.remote_state import Head, gaps
@@ -34,6 +42,8 @@ HEAD = Head(
     (MACHINE,),
 ).to_json()
 CHECK = StoreCheck("cloud", "s3://b", NOW, (Tried("delete", Verdict.ALARM, "accepted"),)).to_json()
+
+DRILLED = RecoveryDrilled("cloud", "s3://b", NOW, Outcome.FAILED, "the settings").to_json()
 
 
 @fuzzed
@@ -124,4 +134,14 @@ def test_the_record_of_a_check_of_a_store_is_read_or_refused(text: bytes) -> Non
     if found:
         assert StoreCheck.from_json(found.to_json()) == found
         [said] = watch_checks({"cloud": found}, NOW)
+        assert said.says.isprintable() or not said.says.isascii()
+
+
+@fuzzed
+@given(documents(json.loads(DRILLED), DRILLED.encode()))
+def test_the_record_of_a_drilled_recovery_is_read_or_refused(text: bytes) -> None:
+    found = outcome(lambda: RecoveryDrilled.from_json(text), ValueError)
+    if found:
+        assert RecoveryDrilled.from_json(found.to_json()) == found
+        [said] = watch_drills({"cloud": found}, NOW)
         assert said.says.isprintable() or not said.says.isascii()

@@ -105,3 +105,11 @@ def test_what_the_page_does_not_list_is_withheld_and_everything_else_restored(ma
     assert machine.server.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'mallory'") == [(None,)]
     owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'shop'"
     assert machine.server.sql(owner) == [("clerk",)]
+
+
+def test_a_drill_of_the_recovery_names_the_powers_that_no_page_lists(machine: Machine) -> None:
+    key = ("--identity-file", machine.folder / "key")
+    done = machine.refnet("drill", "--recovery", "--store", "nas", *key, "--json")
+    [asked] = (one for one in done.json["recovery"]["asks"] if "no recovery page lists" in one)
+    assert "clerk: member of pg_execute_server_program" in asked
+    assert machine.server.sql(_POWERS) == [("clerk", False, True, False, None)]  # nothing live was touched

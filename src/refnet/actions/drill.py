@@ -48,6 +48,36 @@ _OUTCOMES = {
 
 
 @dataclass(frozen=True)
+class Rehearsal:
+    """What a drill of the whole recovery found, beside the proofs of its artifacts."""
+
+    #: Name of the store; `local`: the backup folder.
+    store: str
+    #: Its place, without a secret.
+    shown: str
+    #: What a real recovery asks a person for, a phrase each.
+    asks: tuple[str, ...]
+    #: What it would not bring back, a sentence each.
+    misses: tuple[str, ...]
+    notes: tuple[str, ...]
+    #: What was fetched: copies, bytes, seconds; zeros: nothing had to be.
+    copies: int = 0
+    size: int = 0
+    fetch_seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The values for the report."""
+        return {
+            "store": self.store,
+            "shown": self.shown,
+            "asks": list(self.asks),
+            "misses": list(self.misses),
+            "notes": list(self.notes),
+            "fetched": {"copies": self.copies, "size": self.size, "seconds": round(self.fetch_seconds, 3)},
+        }
+
+
+@dataclass(frozen=True)
 class Drill:
     started: datetime
     seconds: float
@@ -57,13 +87,22 @@ class Drill:
     absent: tuple[SourceName, ...] = ()
     #: What came of opening every piece of the store that was read; None: that was not done.
     opened: OpenedPieces | None = None
+    #: The way of a whole recovery; None: only the artifacts were proven.
+    recovery: Rehearsal | None = None
 
     @property
     def exit(self) -> Exit:
         """Worst exit code of the results; UNVERIFIED without any."""
         nothing = [Exit.UNVERIFIED] if self.absent or not self.results else []
         opened = [self.opened.exit] if self.opened else []
-        return worst([*(result.exit for result in self.results), *nothing, *opened])
+        missed = [Exit.FAILED] if self.recovery and self.recovery.misses else []
+        return worst([*(result.exit for result in self.results), *nothing, *opened, *missed])
+
+    @property
+    def restore_seconds(self) -> float:
+        """What the restores took in all, with the fetch."""
+        restores = sum(sum(one.proof.seconds.values()) for one in self.results)
+        return restores + (self.recovery.fetch_seconds if self.recovery else 0.0)
 
     @property
     def outcome(self) -> Outcome:
@@ -96,6 +135,11 @@ def drill(context: Context, selected: Selected, *, again: bool = False) -> tuple
         begun = context.clock.monotonic()
         opened = _opened(context, context.remote)
         found = replace(found, opened=opened, seconds=found.seconds + context.clock.monotonic() - begun)
+    return reported(context, found)
+
+
+def reported(context: Context, found: Drill) -> tuple[Drill, Report]:
+    """Write the report of a drill; check the remote stores that are due, and older copies."""
     for sentence in _of_stores(context, found.opened):
         context.note(sentence)
     values = report(found, {"host": platform.node(), "made_by": f"refnet {__version__}"})
@@ -177,6 +221,7 @@ def report(found: Drill, facts: Mapping[str, str]) -> dict[str, Any]:
             for source in found.absent
         ],
         **({"pieces": found.opened.to_json()} if found.opened else {}),
+        **({"recovery": found.recovery.to_json()} if found.recovery else {}),
     }
 
 

@@ -27,7 +27,7 @@ from refnet.store import settings_copies
 from refnet.store.keys import stale_pages
 from refnet.store.remote_states import StoreStates
 from refnet.store.sealed import SealedStore
-from refnet.store.store_check import last_checks
+from refnet.store.store_check import last_checks, last_drills
 from refnet.telemetry.facts import Facts, Overview, overview, unreadable
 
 
@@ -76,6 +76,7 @@ def facts_reader(settings: Settings, now: Callable[[], datetime]) -> Callable[[W
             {SourceName.DATABASE: target, **named, **_ids(settings, known)}, trouble, recorded(settings), timedelta(days=settings.retention_previous),
             (*here, *stores()), last_checks(settings.home / "remote", settings.stores), bare, half_made(settings), wiring.gone(settings),
             _stale_pages(settings), _streams(settings, entries, moment), by_wal,
+            last_drills(settings.home / "remote", settings.stores),
         )  # fmt: skip
 
     return read

@@ -102,6 +102,23 @@ class Planned:
         config = SourceName.CONFIG in self.plan.replacing and self.folder_problem(SourceName.CONFIG)
         return config.code if config else Exit.FAILED if self.problems else Exit.DONE
 
+    @property
+    def unrestorable(self) -> dict[SourceName, RefnetError]:
+        """Sources that will not be restored, and why, as far as no server is asked."""
+        incomplete = "The recovery is not complete without it."
+        found = {
+            source: RefnetError(f"{source} is not restored: {why}", incomplete)
+            for source, why in self.plan.missing.items()
+        }
+        for source in self.plan.replacing:
+            if not self.setup.knows(source):
+                hint = f"Name it in the settings of the recovery (--config FILE), or leave it out: --skip {source}."
+                why = f"{source} is not restored: the settings do not name it"
+                found[source] = RefnetError(why, hint)
+            elif problem := self.folder_problem(source):
+                found[source] = problem
+        return found
+
     def folder_problem(self, source: SourceName) -> RefnetError | None:
         """Error that prevents restoring `source` to its folder, or None."""
         try:
@@ -180,10 +197,20 @@ class Recovery:
     """A planned recovery. RefnetError if there is nothing to recover from."""
 
     def __init__(
-        self, request: RecoveryRequest, warn: Callable[[Iterable[str]], None], clock: Clock | None = None
+        self,
+        request: RecoveryRequest,
+        warn: Callable[[Iterable[str]], None],
+        clock: Clock | None = None,
+        machine: Machine | None = None,
     ) -> None:
-        """warn: called with warnings about the settings, possibly repeatedly."""
+        """Decide what is recovered.
+
+        Args:
+            warn: called with warnings about the settings, possibly repeatedly.
+            machine: the machine to recover; None: this one.
+        """
         self._request, self._warn, self.clock = request, warn, clock or Clock()
+        self._here = machine or Machine(os.environ, Path.cwd())
         self._started = self._began = request.began or self.clock.now()
         self._file: JournalFile | None = None
         self._confirmed = False
@@ -201,13 +228,16 @@ class Recovery:
 
     def planned(self) -> Planned:
         """The plan, and the setup after the configuration is restored."""
+        planned = self.offline()
+        problems = (*planned.problems, *self._problems(planned))
+        return replace(planned, problems=problems, powers=dict(self._powers()))
+
+    def offline(self) -> Planned:
+        """What `planned` returns, as far as no server is asked."""
         setup = self._setup(self.plan.entries, planned=SourceName.CONFIG in self.plan.replacing)
-        planned = Planned(
-            self.plan,
-            setup,
-            (*self._clocks, *self._ended(), *said(Context(setup.settings, self.clock), self.plan)),
-        )
-        return replace(planned, problems=tuple(self._problems(planned)), powers=dict(self._powers()))
+        latest = said(Context(setup.settings, self.clock), self.plan)
+        planned = Planned(self.plan, setup, (*self._clocks, *self._ended(), *latest))
+        return replace(planned, problems=tuple(planned.unrestorable.values()))
 
     def _powers(self) -> Iterator[tuple[SourceName, AskedPowers]]:
         """Yield the powers of roles that sources ask for, as far as their servers respond."""
@@ -227,18 +257,12 @@ class Recovery:
             yield f"a recovery was complete here at {local(last)}; this one restores everything again"
 
     def _problems(self, planned: Planned) -> Iterator[RefnetError]:
-        """Yield reasons why sources will not be restored. Unreachable servers are checked again in their stage."""
-        for source, why in self.plan.missing.items():
-            yield RefnetError(f"{source} is not restored: {why}", "The recovery is not complete without it.")
+        """Yield reasons of servers and files why sources will not be restored. Unreachable servers are checked again in their stage."""
         live = self._live(self.plan.entries)
         context = live.context()
         for source in self.plan.replacing:
-            if not planned.setup.knows(source):
-                hint = f"Name it in the settings of the recovery (--config FILE), or leave it out: --skip {source}."
-                yield RefnetError(f"{source} is not restored: the settings do not name it", hint)
-            elif problem := planned.folder_problem(source):
-                yield problem
-            elif live.setup.knows(source):  # another one may be named only when the configuration is back
+            # Another one may be named only when the configuration is back.
+            if source not in planned.unrestorable and live.setup.knows(source):
                 with suppress(ConnectError):
                     chosen = context.store.artifact(self.plan.entries[source])
                     yield from source_of(context.settings, source).problems(context, chosen, live.permits)
@@ -310,8 +334,9 @@ class Recovery:
     def _machine(self) -> Machine:
         """Environment and folder of this process, without encryption.local for fetched artifacts, which are plain."""
         there = _variable("backup_dir", self._request.folder)
-        environment = {**os.environ, **self._variables, variable("encryption.local"): "false", **there}
-        return Machine(environment, Path.cwd(), self._request.settings)
+        plain = {variable("encryption.local"): "false"}
+        environment = {**self._here.environment, **self._variables, **plain, **there}
+        return replace(self._here, environment=environment, copy=self._request.settings)
 
     def clear(self) -> bool:
         """Remove fetched artifacts if the current settings encrypt the backup folder; return whether that was done."""

@@ -185,6 +185,8 @@ class Machine:
     folder: Path
     #: The settings file that came with the copies of a store, its path and content; None: see the backup folder.
     copy: tuple[Path, bytes] | None = None
+    #: It stands for an empty machine: settings files that are here do not count.
+    empty: bool = False
 
 
 def setup(
@@ -204,12 +206,13 @@ def setup(
         planned: assume that the configuration of the set is already restored.
     """
     folder = machine.folder
-    made = partial(load, machine.environment, root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0))
+    made = partial(load, machine.environment, root=os.geteuid() == 0, cores=cores, search=not machine.empty)
     settings = made(folder)
     entry = entries.get(SourceName.CONFIG)
     target, origin = _config_dir(settings, entry)
     notes: tuple[str, ...] = ()
-    own = target / FILE_NAME if target else None
+    own = target / FILE_NAME if target and (entry or not machine.empty) else None
     if own and settings.file in {None, own}:
         given, notes = _own_file(settings, own, entry, planned=planned)
         try:

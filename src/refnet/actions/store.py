@@ -20,7 +20,7 @@ from refnet.store.encryption import Recipient
 from refnet.store.keys import MachineKeys
 from refnet.store.leases import Begun
 from refnet.store.remote import RemoteStore
-from refnet.store.store_check import Trial, last_checks, record_check
+from refnet.store.store_check import Trial, last_checks, record
 
 #: Kinds of stores that can refuse to delete; in the others, the machine that writes can also delete.
 _PROTECT = frozenset({StoreKind.S3, StoreKind.GS, StoreKind.AZ})
@@ -74,7 +74,7 @@ def check_store(context: Context, store: StoreSettings) -> StoreCheck:
     tried = (*_connection(store), *trial.run())
     seconds = round(max(trial.locked_for.total_seconds(), 0))
     found = StoreCheck(store.name, bucket.shown, context.clock.now(), tried, seconds)
-    record_check(context.settings.home / "remote", found)
+    record(context.settings.home / "remote", found)
     return found
 
 

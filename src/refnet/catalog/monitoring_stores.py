@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from refnet.catalog.catalog import Catalog
 from refnet.catalog.identity import Whose, labels
-from refnet.catalog.manifest import Entry
+from refnet.catalog.manifest import Entry, Outcome
 from refnet.catalog.monitoring import GRACE, Check, Limits, Status
 from refnet.catalog.remote import Copy, CopyLevel
 from refnet.catalog.remote_state import READ_BACK_WITHIN, StoreState, copy_of, is_missing
@@ -154,6 +154,35 @@ class StoreCheck(Record):
     def values(self) -> dict[str, Any]:
         found = super().values()
         return found | {"alarm": bool(self.alarms), "tried": found.pop("tried")}
+
+
+@dataclass(frozen=True)
+class RecoveryDrilled(Record):
+    """The last drill of a recovery from a store, with the recovery key."""
+
+    LAYOUT = Layout(longest=RECORD_BYTES, more=True, format=1, ascii=False)
+
+    store: _Words
+    #: Its place, without a secret.
+    shown: _Words
+    at: datetime
+    outcome: Outcome
+    #: The first thing that a recovery would miss; "": nothing.
+    says: _Words = ""
+
+
+def watch_drills(drills: Mapping[str, RecoveryDrilled | None], now: datetime) -> Iterator[Check]:
+    """Yield the monitor's check of each store. drills: store → last drill of a recovery, or None."""
+    for name, last in drills.items():
+        what, again = f"recovery from {name}", f"run: refnet drill --recovery --store {name}"
+        if last is None:
+            says = f"never drilled with the recovery key; {again}"
+            yield Check(None, what, Status.WARNING, says)
+        elif last.outcome is not Outcome.PASSED:
+            says = f"the drill {formatting.age(now - last.at)} ago: {last.outcome}: {last.says}; {again}"
+            yield Check(None, what, Status.WARNING, says)
+        else:
+            yield Check(None, what, Status.OK, f"drilled {formatting.age(now - last.at)} ago")
 
 
 def watch_checks(checks: Mapping[str, StoreCheck | None], now: datetime) -> Iterator[Check]:

@@ -52,7 +52,9 @@ _UNITS = {
         "refnet-backup-obsidian", "back up the vault", ("backup", "obsidian"), retried=True
     ),
     TaskName.PRUNE: _Unit("refnet-prune", "delete what is no longer kept", ("prune",), prunes=True),
-    TaskName.DRILL: _Unit("refnet-drill", "restore the newest artifacts and compare", ("drill",), good=(3,)),
+    TaskName.DRILL: _Unit(
+        "refnet-drill", "restore the newest artifacts and compare", ("drill", "--recovery"), good=(3,)
+    ),
     TaskName.MONITOR: _Unit(
         "refnet-monitor", "see whether everything is protected", ("monitor",), 60, good=(1,)
     ),

@@ -85,7 +85,13 @@ class _Raw:
 
 
 def load(
-    environment: Mapping[str, str], folder: Path, *, root: bool, cores: int, given: Given | None = None
+    environment: Mapping[str, str],
+    folder: Path,
+    *,
+    root: bool,
+    cores: int,
+    given: Given | None = None,
+    search: bool = True,
 ) -> Settings:
     """Load the settings of a process with `environment` in `folder`; RefnetError (USAGE) if one is invalid.
 
@@ -95,19 +101,26 @@ def load(
         root: the user is root (its home is /var/lib/refnet).
         cores: the machine's cores, the bound of the default of `jobs`.
         given: the file to use; None: search for one.
+        search: False: without a given one there is none.
     """
-    return examine(environment, folder, root=root, cores=cores, given=given).valid()
+    return examine(environment, folder, root=root, cores=cores, given=given, search=search).valid()
 
 
 def examine(
-    environment: Mapping[str, str], folder: Path, *, root: bool, cores: int, given: Given | None = None
+    environment: Mapping[str, str],
+    folder: Path,
+    *,
+    root: bool,
+    cores: int,
+    given: Given | None = None,
+    search: bool = True,
 ) -> Examined:
     """Read the settings like `load`, and collect the first 100 problems; rejected files contribute nothing."""
     wrong: list[Problem] = []
     home = _home(environment, root)
     file = given
     unread: tuple[str, ...] = ()
-    if not given:
+    if search and not given:
         try:
             file, unread = _find(environment, folder, home)
         except RefnetError as error:

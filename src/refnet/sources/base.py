@@ -23,7 +23,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.proof_run import ProofOptions, Required
 from refnet.settings import Settings
 from refnet.settings.sources import SourceSettings
-from refnet.sources.permitted import AskedPowers, Permitted, Power
+from refnet.sources.permitted import AskedPowers, ListedRoles, Permitted, Power
 from refnet.store.local import LocalStore
 
 if TYPE_CHECKING:
@@ -252,6 +252,10 @@ class Source(ABC):
     def powers(self, context: Context, chosen: OpenArtifact, permits: Permits) -> AskedPowers:  # noqa: ARG002
         """The powers of roles that `recover` would give."""
         return AskedPowers()
+
+    def listed_roles(self, chosen: OpenArtifact) -> ListedRoles:  # noqa: ARG002
+        """The roles that `chosen` lists. RefnetError: it cannot be read."""
+        return ListedRoles()
 
     def live_powers(self) -> tuple[Power, ...] | None:
         """Every power of the roles on its server, for a recovery page; None: it has no roles. RefnetError: no answer."""

@@ -47,6 +47,15 @@ def digest(powers: Iterable[Power]) -> str:
     return f"SHA256:{sha256(text.encode()).hexdigest()}"
 
 
+class ListedRoles(NamedTuple):
+    """The roles that an artifact lists, read without a server."""
+
+    #: Every power of every role, as a recovery page lists them.
+    powers: tuple[Power, ...] = ()
+    #: Those that log in and have no password in it.
+    without_password: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Permitted:
     """The powers that somebody permitted."""

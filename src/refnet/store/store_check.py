@@ -14,8 +14,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from refnet.catalog.monitoring_stores import CLOCKS, RECORD_BYTES, StoreCheck, Tried, Verdict
+from refnet.catalog.monitoring_stores import (
+    CLOCKS,
+    RECORD_BYTES,
+    RecoveryDrilled,
+    StoreCheck,
+    Tried,
+    Verdict,
+)
 from refnet.core import formatting
 from refnet.core.files import explained, make_folder, read_regular, replace_file
 from refnet.settings.stores import StoreSettings
@@ -27,7 +35,9 @@ _MOST = 100
 #: The lock that is asked for in the place of a longer one.
 _SHORT = timedelta(minutes=1)
 _BYPASS = "bypass the lock"
-_RECORD = "check.json"
+_R = TypeVar("_R", StoreCheck, RecoveryDrilled)
+#: The file of each record, in REFNET_HOME/remote/NAME.
+_RECORDS: Mapping[type, str] = {StoreCheck: "check.json", RecoveryDrilled: "recovery_drill.json"}
 _REFUSALS = (BucketFailure.REFUSED, BucketFailure.LOCKED)
 
 
@@ -211,21 +221,30 @@ def _said(error: BucketError) -> str:
     return formatting.plain(error.message)[:500]
 
 
-def record_check(remote: Path, found: StoreCheck) -> None:
-    """Record a check durably. `remote`: REFNET_HOME/remote."""
+def record(remote: Path, found: StoreCheck | RecoveryDrilled) -> None:
+    """Record a check or a drill durably. `remote`: REFNET_HOME/remote."""
     folder = remote / found.store
     make_folder(folder)
-    with explained(folder / _RECORD):
-        replace_file(folder / _RECORD, found.to_json().encode())
+    with explained(folder / _RECORDS[type(found)]):
+        replace_file(folder / _RECORDS[type(found)], found.to_json().encode())
 
 
 def last_checks(remote: Path, stores: Mapping[str, StoreSettings]) -> dict[str, StoreCheck | None]:
     """Last check of each store; None if its place was never checked, or the record is damaged."""
-    found: dict[str, StoreCheck | None] = dict.fromkeys(stores)
+    return _last(StoreCheck, remote, stores)
+
+
+def last_drills(remote: Path, stores: Mapping[str, StoreSettings]) -> dict[str, RecoveryDrilled | None]:
+    """Last drill of a recovery from each store; None as for `last_checks`."""
+    return _last(RecoveryDrilled, remote, stores)
+
+
+def _last(kind: type[_R], remote: Path, stores: Mapping[str, StoreSettings]) -> dict[str, _R | None]:
+    found: dict[str, _R | None] = dict.fromkeys(stores)
     for name, store in stores.items():
         with suppress(OSError, ValueError):  # without a record, the monitor warns
-            data = read_regular(remote / name / _RECORD, RECORD_BYTES, owner=os.geteuid())
-            last = StoreCheck.from_json(data)
+            data = read_regular(remote / name / _RECORDS[kind], RECORD_BYTES, owner=os.geteuid())
+            last = kind.from_json(data)
             if (last.store, last.shown) == (name, store.shown):  # its URL may have changed since
                 found[name] = last
     return found

@@ -22,11 +22,13 @@ from refnet.catalog.monitoring import (
     worst,
 )
 from refnet.catalog.monitoring_stores import (
+    RecoveryDrilled,
     StoreCheck,
     another_store,
     watch_bare,
     watch_checks,
     watch_copies,
+    watch_drills,
     watch_others,
     watch_pages,
     watch_store,
@@ -92,6 +94,8 @@ class Facts:
     streams: tuple[StreamStatus, ...] = ()
     #: Databases of clusters with WAL → the source of the base backups.
     by_wal: Mapping[SourceName, SourceName] = field(default_factory=dict)
+    #: Name of a remote store → the last drill of a recovery from it; None: never drilled.
+    store_drills: Mapping[str, RecoveryDrilled | None] = field(default_factory=dict)
 
     @cached_property
     def own(self) -> Catalog:
@@ -145,6 +149,7 @@ class Facts:
                 else (
                     *(() if self.watched else [watch_nothing()]),
                     *watch_checks(self.store_checks, self.now),
+                    *watch_drills(self.store_drills, self.now),
                     *watch_bare(self.bare),
                     *watch_pages(self.stale_pages),
                     *watch_trend(self.history, self.now),

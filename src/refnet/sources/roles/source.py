@@ -24,9 +24,9 @@ from refnet.sources.contents import Artifact
 from refnet.sources.database import server_errors
 from refnet.sources.database.admin_session import admin_session, locked_on_server
 from refnet.sources.database.source import OnServer
-from refnet.sources.permitted import NOTHING, AskedPowers, Permitted, Power
+from refnet.sources.permitted import NOTHING, AskedPowers, ListedRoles, Permitted, Power
 from refnet.sources.restoring import RestoreDone, RestoreRequest, RestoreWork, Said, take_over
-from refnet.sources.roles.global_statements import NotGlobalsError, StatementKind, read
+from refnet.sources.roles.global_statements import NotGlobalsError, Statement, StatementKind, read
 from refnet.sources.roles.globals_artifact import GlobalsArtifact, GlobalsMaker, dumped
 from refnet.sources.roles.globals_plan import GlobalsPlan, LiveRoles, decide, merged, unlike
 from refnet.sources.roles.powers import all_powers
@@ -43,6 +43,10 @@ _CANNOT_LOG_IN = (
 )
 #: The settings that only a superuser may change.
 _LIMITED = "SELECT name FROM pg_catalog.pg_settings WHERE context IN ('superuser', 'superuser-backend')"
+
+
+def _logs_in(one: Statement) -> bool:
+    return one.kind is StatementKind.ATTRIBUTES and "LOGIN" in one.tokens
 
 
 class Roles(OnServer):
@@ -99,6 +103,11 @@ class Roles(OnServer):
         plan = restore.plan()
         return AskedPowers(restore.artifact.wanted.sha256, plan.powers, plan.withheld, plan.granting)
 
+    def listed_roles(self, chosen: OpenArtifact) -> ListedRoles:
+        found = GlobalsArtifact(chosen).statements
+        without = (one.subject for one in found if _logs_in(one) and "PASSWORD" not in one.tokens)
+        return ListedRoles(all_powers(merged(found)), tuple(without))
+
     def live_powers(self) -> tuple[Power, ...]:
         target = servers.existing_server(self.settings, self.name)
         with target.connect(READER_SETTINGS, encoding="UTF8") as session:
@@ -127,11 +136,7 @@ class Roles(OnServer):
     def left_to_do(self, context: Context, chosen: OpenArtifact) -> tuple[str, ...]:
         """Lines for psql that give roles of `chosen` without a password one; () where the login may not see which have one."""
         roles = restore_of(context, chosen)
-        logins = [
-            one.subject
-            for one in roles.artifact.statements
-            if one.kind is StatementKind.ATTRIBUTES and "LOGIN" in one.tokens
-        ]
+        logins = [one.subject for one in roles.artifact.statements if _logs_in(one)]
         with roles.target.connect(READER_SETTINGS, encoding="UTF8") as session:
             try:
                 found = session.execute(_CANNOT_LOG_IN, (logins,)).fetchall()
