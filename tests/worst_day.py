@@ -1,11 +1,12 @@
 """A machine by the words of the documents, its loss, and an empty machine: each a set of namespaces of its own.
 
-`python -m tests.worst_day before FOLDER STORE` and `… after FOLDER STORE VARIANT KILLS SEED`, run by `isolated`: what they write
+`python -m tests.worst_day before FOLDER STORE INSTALLER` and `… after FOLDER STORE VARIANT KILLS SEED`, run by `isolated`: what they write
 outside of FOLDER is in memory and ends with them, no process outlives them, and their network is the loopback device alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import worst_stores
+from tests import installers, worst_stores
 from tests.documents import ROOT, blocks
 
 _DOCS = ROOT / "docs"
@@ -96,7 +97,7 @@ class Machine:
     kind: str = "file"
 
     def begin(self) -> None:
-        """Make it empty, with a network of its own, the store, and a new server."""
+        """Make it empty, with a network of its own, the store, and a new server. There is no package registry."""
         for number, place in enumerate(_EMPTY):
             self._cover(Path(place), self.folder / "kept" / str(number))
         self._configure()
@@ -115,7 +116,7 @@ class Machine:
         for name in [one for one in os.environ if one.startswith(("PG", "REFNET_", "PYTEST", "COV"))]:
             del os.environ[name]
         os.environ |= {
-            "PATH": f"/usr/local/bin:{Path(sys.executable).parent}:{programs()}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": f"/usr/local/bin:{programs()}:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/root",
             "LANG": "C.UTF-8",
             "COLUMNS": "200",
@@ -191,13 +192,13 @@ class Machine:
         """`refnet` with `words`; what it printed."""
         return self.shell(shlex.join(["refnet", *words]), codes)
 
-    def shell(self, line: str, codes: tuple[int, ...] = (0,)) -> str:
-        """Run a line of a document or a unit; what it printed."""
+    def shell(self, line: str, codes: tuple[int, ...] = (0,), typed: str = "") -> str:
+        """Run a line of a document or a unit, while somebody types `typed`; what it printed."""
         done = subprocess.run(
             ["bash", "-c", line],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
+            input=typed,
             text=True,
             check=False,
             timeout=_SECONDS,
@@ -219,10 +220,11 @@ class Machine:
         session.close()
 
 
-def before(folder: Path, kind: str = "file") -> None:
+def before(folder: Path, kind: str, installer: Path) -> None:
     """Set a machine up by the documents, back it up, print its page, and write once more."""
     machine = Machine(folder, kind)
     machine.begin()
+    os.environ["PATH"] += f":{Path(sys.executable).parent}"  # RefNet, installed from the package registry
     [statements] = [one for one in blocks(_DOCS / "any-second.md", "sql") if "CREATE ROLE backup" in one]
     for one in re.sub(r"--.*", "", statements.replace("…", _PASSWORD)).split(";")[:-1]:
         machine.sql(one.strip())
@@ -243,7 +245,7 @@ def before(folder: Path, kind: str = "file") -> None:
         session.execute("CREATE TABLE words (word TEXT)")
         session.executemany("INSERT INTO words VALUES (?)", [(str(one),) for one in range(500)])
     session.close()
-    _settings(machine)
+    _settings(machine, installer)
     shutil.copy("/dev/shm/page.txt", folder / "page.txt")
     machine.refnet("schedule", "install")
     receiver = subprocess.Popen(["refnet", "wal", "run"], stdin=subprocess.DEVNULL)
@@ -264,12 +266,8 @@ def before(folder: Path, kind: str = "file") -> None:
 
 def _drilled(machine: Machine) -> None:
     """Drill the recovery from the store with the key of the page; it finds nothing missing, and touches nothing live."""
-    key, live = (
-        Path("/dev/shm/key"),
-        "SELECT oid, datname FROM pg_database UNION SELECT oid, rolname FROM pg_roles",
-    )
-    key.write_text(_key(Path("/dev/shm/page.txt").read_text()))
-    key.chmod(0o600)
+    key = Path("/dev/shm/key")
+    live = "SELECT oid, datname FROM pg_database UNION SELECT oid, rolname FROM pg_roles"
     slots = "SELECT slot_name, active FROM pg_replication_slots"
     before = machine.sql(live, slots)
     said = machine.refnet("drill", "--recovery", "--store", "nas", "--identity-file", str(key))
@@ -280,8 +278,8 @@ def _drilled(machine: Machine) -> None:
     assert "never drilled" not in machine.refnet("monitor", codes=(0, 1, 2))
 
 
-def _settings(machine: Machine) -> None:
-    """Write refnet.toml out of the documents, and make the key and its page."""
+def _settings(machine: Machine, installer: Path) -> None:
+    """Write refnet.toml out of the documents, make the key, put the installer into the store, and print the page."""
     settings = Path("/etc/refnet/refnet.toml")
     [cluster] = [one for one in blocks(_DOCS / "any-second.md", "toml") if "[clusters.main]" in one]
     tables = [
@@ -292,10 +290,16 @@ def _settings(machine: Machine) -> None:
     ]
     settings.write_text("\n".join(tables) + "\n")
     settings.chmod(0o600)
-    printed = machine.refnet("key", "new", "--page", "/dev/shm/page.txt")
+    printed = machine.refnet("key", "new", "--page", "/dev/shm/first.txt")
     recipient = re.search(r"age1[0-9a-z]+", printed)
     assert recipient, printed
     settings.write_text(settings.read_text() + f'[encryption]\nrecipients = ["{recipient[0]}"]\n')
+    key = Path("/dev/shm/key")
+    key.write_text(_key(Path("/dev/shm/first.txt").read_text()))
+    key.chmod(0o600)
+    digest = hashlib.sha256(installer.read_bytes()).hexdigest()
+    machine.refnet("store", "installer", str(installer), "--sha256", digest)
+    machine.refnet("key", "page", "--page", "/dev/shm/page.txt", "--identity-file", str(key))
 
 
 def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -339,6 +343,8 @@ def after(folder: Path, kind: str, variant: str, kills: int, seed: int) -> None:
     Path("/dev/shm/key").write_text(_key(page))
     Path("/dev/shm/key").chmod(0o600)
     os.environ["REFNET_IDENTITY_FILE"] = "/dev/shm/key"
+    Path("/usr/local/bin/python3").symlink_to(os.path.realpath(sys.executable))  # the Python of the installer
+    machine.shell(installers.commands(page), typed=worst_stores.TYPED)
     words = _first_page(page) if variant == "first" else (command_of(page).strip(),)
     command = " ".join((*words, *(("--old-machine", "gone") if variant == "gone" else ())))
     chance = random.Random(seed)
@@ -436,6 +442,6 @@ def _assert_recovered(machine: Machine, folder: Path) -> None:
 if __name__ == "__main__":
     what, place, *rest = sys.argv[1:]
     if what == "before":
-        before(Path(place), *rest)
+        before(Path(place), rest[0], Path(rest[1]))
     else:
         after(Path(place), rest[0], rest[1], int(rest[2]), int(rest[3]))

@@ -22,6 +22,8 @@ from refnet.store.buckets.object_storage import BucketPlace, StorageServer
 from refnet.store.buckets.s3_requests import S3Requests, Waiting
 
 _BUCKET, _CREDENTIAL = "plain", {"access_key_id": "made-up", "secret_access_key": "made-up-too"}
+#: What an administrator types for curl, as the page says.
+TYPED = f'user = "{_CREDENTIAL["access_key_id"]}:{_CREDENTIAL["secret_access_key"]}"\n'
 #: Servers that end with the process of the machine.
 _RUNNING = ExitStack()
 _PORTS = {name: 9300 + number for number, name in enumerate(objects.free_ports())}

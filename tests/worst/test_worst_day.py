@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests import worst_stores
 from tests.documents import ROOT
+from tests.installers import built
 from tests.worst_day import isolated, missing
 
 _SECONDS = 170
@@ -31,13 +32,16 @@ def place() -> Iterator[Path]:
         folder = Path(place)
         folder.chmod(0o711)
         (folder / "begun").touch()
+        (folder / "installer").mkdir()
+        built(folder / "installer")
         yield folder
 
 
 @cache
 def _lost(place: Path, kind: str) -> Path:
     """What a machine with a store of this kind left behind: its store, its page, and what stock tools said of its data."""
-    _on_a_machine("before", str(place / kind), kind)
+    [installer] = (place / "installer").glob("*.pyz")
+    _on_a_machine("before", str(place / kind), kind, str(installer))
     return place / kind
 
 
