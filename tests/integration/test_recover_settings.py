@@ -115,6 +115,21 @@ def test_a_recovery_puts_signed_settings_in_force_makes_keys_and_names_the_steps
     assert "copied to nas" in night.out
 
 
+def test_a_recovery_killed_after_it_put_the_settings_in_force_names_the_steps_again(tables: Tables) -> None:
+    tables.backup()
+    tables.lose("backups")
+    where = ("--store", f"file://{tables.folder}/nas", "--signer", tables.signer)
+    steps = steps_left(tables.refnet("recover", *where).out)
+    home = tables.folder / "home"
+    (home / "recovered.json").rename(home / "recovery.json")  # as before its end was recorded
+    (home / "keys" / "catalog").unlink()
+    again = tables.refnet("recover", *where)
+    assert again.code == 0, again.out + again.err
+    assert "notes_" in again.out
+    makes = "refnet key new --machine   # makes this machine's keys, which sign its copies"
+    assert steps_left(again.out) == [makes, *steps]
+
+
 @pytest.mark.parametrize("why", ["any signer", "a program of the backup"])
 def test_settings_that_may_not_be_put_in_force_become_a_step(tables: Tables, why: str) -> None:
     if why == "a program of the backup":

@@ -112,13 +112,16 @@ class _Place:
         return (self.context.catalog if self.seals else self.store).entries(self.source)
 
     def earlier(self, since: datetime | None) -> Backup | None:
-        """The newest complete one, if published and checked since `since`."""
+        """The newest complete one of the live server, if published and checked since `since`."""
         if since is None:
             return None
-        target = source_of(self.context.settings, self.source).whose()
-        now = self.context.clock.now()
-        newest = Catalog.of(self.entries(), now).about(target, self.source).newest_complete(self.source)
+        source, now = source_of(self.context.settings, self.source), self.context.clock.now()
+        newest = (
+            Catalog.of(self.entries(), now).about(source.whose(), self.source).newest_complete(self.source)
+        )
         if not newest or not since <= newest.published <= now or not newest.evidence:
+            return None
+        if not source.is_of_live(newest):  # such as one that a recovery fetched, of the server that was lost
             return None
         unaccepted = (*(newest.manifest.shrunk if newest.shrunk else ()), *newest.unaccepted)
         return Backup(newest.manifest, None, {}, earlier=True, unaccepted=unaccepted)

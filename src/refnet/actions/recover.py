@@ -272,9 +272,12 @@ class Recovery:
         return self._setup(self.plan.entries).settings
 
     def came_back(self) -> CameBack | None:
-        """The settings of the lost machine, if the recovery used a copy of them; None: a settings file is in force."""
+        """The settings of the lost machine, if the recovery used a copy of them; None: a settings file of this one is in force."""
         setup, request = self._setup(self.plan.entries), self._request
         copy = setup.settings.file
+        if copy and request.settings and self.plan.left:  # a run that was killed may have put them in force
+            with suppress(OSError):
+                copy = request.settings[0] if read_regular(copy, LARGEST) == request.settings[1] else copy
         if copy is None or copy.parent.name != settings_copies.FOLDER or not copy.exists():
             return None
         asked = request.run_restored or not any(name in setup.settings.origins for name in BIN_DIRS)

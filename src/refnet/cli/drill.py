@@ -9,6 +9,7 @@ import typer
 from refnet.actions.choose import absence, select
 from refnet.actions.drill import Drill, Rehearsal
 from refnet.actions.drill import drill as run
+from refnet.actions.recovery_drill import drill_recovery
 from refnet.catalog.source_name import LOCAL
 from refnet.catalog.store import AnyStore
 from refnet.cli import options, render
@@ -55,8 +56,6 @@ def drill(
             note("the backup folder is encrypted: without the recovery key, --recovery can prove nothing")
             recovery = False
         if recovery:
-            from refnet.actions.recovery_drill import drill_recovery
-
             found, report = drill_recovery(here)
         else:
             found, report = run(here, select(here, source))

@@ -212,6 +212,10 @@ class Source(ABC):
         """What a restore would replace, for a question; "": nothing. Creates no server."""
         return ""
 
+    def is_of_live(self, entry: Entry) -> bool:  # noqa: ARG002
+        """Whether `entry` is of the server that is there now; True where that is not known."""
+        return True
+
     def stands(self, entry: Entry) -> bool:  # noqa: ARG002
         """Whether what an earlier run of a recovery restored from `entry` is still there; ConnectError: unknown."""
         return bool(self.replaced())

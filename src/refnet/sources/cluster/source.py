@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from refnet import local_postgres, servers, wiring
 from refnet.catalog import cluster_base
 from refnet.catalog.artifact import Finding, Maker, OpenArtifact, Progress
-from refnet.catalog.cluster_base import needed_wal
+from refnet.catalog.cluster_base import BaseFacts, needed_wal
 from refnet.catalog.identity import Whose
 from refnet.catalog.manifest import Entry
 from refnet.catalog.retention import Outlived
@@ -24,6 +24,7 @@ from refnet.catalog.store import AnyStore, Leftover
 from refnet.catalog.wal import ServerFacts, segment_of
 from refnet.context import Context
 from refnet.core.errors import Exit, RefnetError
+from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target
 from refnet.sources.base import Permits
 from refnet.sources.check_result import CheckLine
@@ -87,6 +88,14 @@ class ClusterBases(OnServer):
             manifests=settings.home / "bases",
             full=full or bool(into and into.flat),
         )
+
+    def is_of_live(self, entry: Entry) -> bool:
+        facts = BaseFacts.read(entry.manifest.details)
+        try:
+            who = wal_server.identify(servers.existing_server(self.settings, self.name))
+        except ConnectError:  # the backup says why
+            return True
+        return facts is None or facts.system_identifier == who.system_identifier
 
     def _wal(self, facts: ServerFacts) -> AbstractContextManager[KeepWal]:
         """Bring the WAL of the server into its archive while a base is made."""
