@@ -95,6 +95,8 @@ class Machine:
     folder: Path
     #: Kind of the store: file, sftp or s3, of `worst_stores`.
     kind: str = "file"
+    #: Where the socket of the server is.
+    socket: str = "/run/postgresql"
 
     def begin(self) -> None:
         """Make it empty, with a network of its own, the store, and a new server. There is no package registry."""
@@ -175,7 +177,7 @@ class Machine:
     def sql(self, *statements: str, database: str = "postgres") -> str:
         """What the administrator's psql prints, each statement in its transaction."""
         words = [word for one in statements for word in ("-c", one)]
-        command = ("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", "/run/postgresql", "-U", "postgres")
+        command = ("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", self.socket, "-U", "postgres")
         return _run(*command, "-d", database, *words, stdout=subprocess.PIPE).stdout.strip()
 
     def password(self) -> None:
@@ -212,7 +214,7 @@ class Machine:
         """Write what stock tools say of everything that is live into the folder `into`."""
         into.mkdir()
         for name in DATABASES:
-            dump = ("pg_dump", "-h", "/run/postgresql", "-U", "postgres", name)
+            dump = ("pg_dump", "-h", self.socket, "-U", "postgres", name)
             text = _run(*dump, stdout=subprocess.PIPE).stdout
             (into / f"{name}.sql").write_text(re.sub(r"^\\(un)?restrict .*$", "", text, flags=re.MULTILINE))
         with sqlite3.connect("/srv/app/app.db") as session:
@@ -335,7 +337,8 @@ def after(folder: Path, kind: str, variant: str, kills: int, seed: int) -> None:
     """Recover by the page on an empty machine, killed up to `kills` times.
 
     Args:
-        variant: `page`: its command verbatim; `gone`: it also takes the copies over; `first`: the command of the first pages.
+        variant: `page`: its command verbatim; `gone`: it also takes the copies over; `first`: the command of the first pages;
+            `physical`: the server comes back as a whole, by the commands of the plan.
     """
     machine = Machine(folder, kind)
     machine.begin()
@@ -347,6 +350,10 @@ def after(folder: Path, kind: str, variant: str, kills: int, seed: int) -> None:
     machine.shell(installers.commands(page), typed=worst_stores.TYPED)
     words = _first_page(page) if variant == "first" else (command_of(page).strip(),)
     command = " ".join((*words, *(("--old-machine", "gone") if variant == "gone" else ())))
+    if variant == "physical":
+        _physical(machine, command)
+        _assert_recovered(machine, folder)
+        return
     chance = random.Random(seed)
     print(f"seed {seed}", flush=True)
     began = time.monotonic()
@@ -358,6 +365,24 @@ def after(folder: Path, kind: str, variant: str, kills: int, seed: int) -> None:
     _next_night(machine, said)
     stats = machine.refnet("store", "stats", "nas")
     assert ("copies of other machines: " in stats) == (variant != "gone"), stats
+
+
+def _physical(machine: Machine, command: str) -> None:
+    """Bring the server back from its base backup and WAL, with its passwords, and then everything else."""
+    plan = machine.shell(f"{command} --plan")
+    assert "Another way for main-cluster" in plan, plan
+    assert "its server" not in plan, plan  # this machine fits; only a cross-proof is missing
+    [restore] = re.findall(r"^ +(refnet restore .*)$", plan, re.MULTILINE)
+    [rest] = re.findall(r"then recover the rest.*: (.*)$", plan, re.MULTILINE)
+    machine.shell(re.sub(r" *\\\n *--permit \S+", "", command).replace("refnet recover", "refnet fetch"))
+    said = machine.shell(restore.replace("DIR", "/var/lib/postgresql/back"))
+    [start] = re.findall(r"^start: +(.*)$", said, re.MULTILINE)
+    machine.shell(f"{start} > /dev/null")
+    machine.socket = "/var/lib/postgresql/back"
+    assert machine.sql("SELECT rolpassword IS NOT NULL FROM pg_authid WHERE rolname = 'backup'") == "t"
+    left = machine.shell(f"{command} {rest}", codes=(1,))
+    missed = re.findall(r"^NOT RESTORED: (.*)$", left, re.MULTILINE)
+    assert all(one.endswith("left out by --skip") for one in missed), missed
 
 
 def _next_night(machine: Machine, said: str) -> None:

@@ -20,6 +20,7 @@ from refnet import wiring
 from refnet.actions import recovery_settings
 from refnet.actions.choose import nothing, of_others
 from refnet.actions.latest_databases import said
+from refnet.actions.physical_way import PhysicalWay, physical_ways
 from refnet.actions.protect_again import CameBack
 from refnet.actions.recovery_settings import BIN_DIRS, BY_MANIFEST, Machine, RecoveryCommand, Setup
 from refnet.actions.recovery_stages import Live, Operator, RecoveryDone, run_stages
@@ -74,6 +75,8 @@ class RecoveryRequest:
     variables: Mapping[str, str] = field(default_factory=dict)
     #: These sources are left out.
     skip: frozenset[str] = frozenset()
+    #: Base backups, by name, that the machine that sent them had compared with a database.
+    proven: frozenset[str] = frozenset()
     #: When this run began, if a fetch came first; None: now.
     began: datetime | None = None
 
@@ -90,6 +93,8 @@ class Planned:
     problems: tuple[RefnetError, ...] = ()
     #: The powers of roles that each source asks for; one whose server does not respond is asked in its stage.
     powers: Mapping[SourceName, AskedPowers] = field(default_factory=dict)
+    #: How servers can come back as a whole.
+    physical: tuple[PhysicalWay, ...] = ()
 
     @property
     def commands(self) -> list[RecoveryCommand]:
@@ -170,6 +175,7 @@ class Planned:
                 for source, asked in self.powers.items()
                 for power, by in (*asked.permitted.items(), *((one, "") for one in asked.open))
             ],
+            "physical": [one.to_json() for one in self.physical],
             "notes": [*self.setup.notes, *self.notes],
             "problems": [one.to_json() for one in self.problems],
         }
@@ -237,7 +243,8 @@ class Recovery:
         setup = self._setup(self.plan.entries, planned=SourceName.CONFIG in self.plan.replacing)
         latest = said(Context(setup.settings, self.clock), self.plan)
         planned = Planned(self.plan, setup, (*self._clocks, *self._ended(), *latest))
-        return replace(planned, problems=tuple(planned.unrestorable.values()))
+        ways = physical_ways(setup.settings, self.plan.entries, self._request.proven)
+        return replace(planned, problems=tuple(planned.unrestorable.values()), physical=tuple(ways))
 
     def _powers(self) -> Iterator[tuple[SourceName, AskedPowers]]:
         """Yield the powers of roles that sources ask for, as far as their servers respond."""

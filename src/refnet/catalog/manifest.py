@@ -126,7 +126,16 @@ _KNOWN_DETAILS = checked.record(
     {
         **dict.fromkeys(("files", "folders", "links", "tables", "rows", "raw_bytes"), _COUNT),
         **dict.fromkeys(
-            ("database", "server_version", "system_identifier", "folder", "state"), checked.or_none(WORDS)
+            (
+                "database",
+                "server_version",
+                "system_identifier",
+                "folder",
+                "state",
+                "architecture",
+                "collations",
+            ),
+            checked.or_none(WORDS),
         ),
         "settled": checked.flag,
         "unprotected": checked.or_none(Unprotected.from_values),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -16,12 +16,14 @@ import typer
 from refnet.actions import fetch as action
 from refnet.actions import set_records
 from refnet.actions.fetch import Fetched, FoundCopies
+from refnet.actions.physical_way import PhysicalWay, physical_ways
 from refnet.actions.protect_again import ProtectedAgain
 from refnet.actions.recover import Planned, Recovery, RecoveryRequest, begin
-from refnet.actions.recovery_settings import Machine, RecoveryCommand, unnamed
+from refnet.actions.recovery_settings import Machine, RecoveryCommand, setup, unnamed
 from refnet.actions.recovery_stages import RecoveryDone, StageDone
 from refnet.actions.take_over import OldCopies, OldMachine, take_over
 from refnet.actions.watching import open_watch
+from refnet.catalog.manifest import Evidence, Level, Outcome
 from refnet.catalog.run import Reason, RunKind
 from refnet.catalog.source_name import LOCAL, SourceName
 from refnet.cli import fetch, options, render
@@ -273,11 +275,25 @@ def _bring(asked: Asked, here: Context, found: FoundCopies) -> tuple[Sequence[Fe
             file = settings_copies.keep(here.local.root, content, settings.sent), content
     names = frozenset(one.copy.name for one in fetched if not one.error)
     request = replace(
-        asked.request, fetched=names, settings=file, signed=not found.store.trust.any_signer, began=began
+        asked.request,
+        proven=_compared(found),
+        fetched=names,
+        settings=file,
+        signed=not found.store.trust.any_signer,
+        began=began,
     )
     if here.settings.encryption_local:
         return fetched, replace(request, folder=here.local.root)
     return fetched, replace(request, backup_dir=here.settings.backup_dir)
+
+
+def _compared(found: FoundCopies) -> frozenset[str]:
+    """Names of the copies that the machine that sent them had proven."""
+    return frozenset(one.name for one in found.there if any(_proves(line) for line in one.earlier))
+
+
+def _proves(line: Evidence) -> bool:
+    return line.level is Level.PROVEN and line.outcome is Outcome.PASSED
 
 
 def _as_file(here: Context, settings: SettingsCopy | None) -> tuple[Path, bytes] | None:
@@ -304,6 +320,8 @@ def _end_at_fetch(
         print_json({"plan": True, "fetch": fetch.to_json(found, fetched), "unknown": list(unknown)})
     else:
         fetch.print_plan(found, fetched, here.local.root)
+        entries = {one.copy.source: one.copy for one in fetched}
+        _print_ways(physical_ways(setup(machine, entries).settings, entries, _compared(found)))
         print("Then recover from them, in stages. After the fetch, --plan shows the targets.")
         for source in unknown:
             print(
@@ -435,12 +453,31 @@ def _print_plan(planned: Planned, *, now: datetime) -> None:
             for power, by in (*asked.permitted.items(), *((one, "") for one in asked.open))
         )
         render.print_columns([*rows])
+    _print_ways(planned.physical)
     for source in plan.standing:
         print(f"note: {source} was restored before, and stays unchanged")
     for source, one in plan.absent.items():
         print(f"note: {source} is not restored: {one.why}")
     for line in formatting.noted(planned.notes, planned.problems):
         print(line)
+
+
+def _print_ways(ways: Iterable[PhysicalWay]) -> None:
+    """Print how servers can come back as a whole, and which way comes first."""
+    for one in ways:
+        what = f"the server as a whole, with passwords and settings, from {one.artifact} and its WAL"
+        if one.reasons:
+            print(f"Another way for {one.source}: {what}. It comes second:")
+            for why in one.reasons:
+                print(f"  {formatting.plain(why)}")
+        else:
+            print(
+                f"First way for {one.source}: {what}. This machine fits, and it was compared with a database:"
+            )
+        print(f"    {one.command}")
+        print(
+            f"  Start it as that prints, then recover the rest, which ends with 1 as this is left out: {one.rest}"
+        )
 
 
 def _line(one: RecoveryCommand) -> str:

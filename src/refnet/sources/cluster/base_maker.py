@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -39,12 +40,23 @@ from refnet.sources.folder.tar_archive import TarReader
 _LARGE = 64 << 10
 #: Of ISA-L's levels 0 to 3. Measured on the files of a server: 3 takes twice as long as 1, and is 3 % smaller.
 _LEVEL = 1
+#: The major since which a database has a version of its collation.
+_WITH_COLLATIONS = 15
 #: The most manifests of a server that are kept.
 _MOST_KEPT = 10
 _ASKED = """
     SELECT now(), pg_catalog.current_setting('server_version'),
-        (SELECT count(*) FROM pg_catalog.pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global'))
+        (SELECT count(*) FROM pg_catalog.pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')),
+        pg_catalog.version()
 """
+#: What the databases sort by, for a restore on another machine; since PostgreSQL 15.
+_COLLATIONS = """
+    SELECT DISTINCT CASE datlocprovider WHEN 'c' THEN 'libc ' ELSE 'icu ' END
+        || pg_catalog.pg_database_collation_actual_version(oid)
+    FROM pg_catalog.pg_database WHERE datallowconn AND datlocprovider IN ('c', 'i')
+        AND pg_catalog.pg_database_collation_actual_version(oid) IS NOT NULL ORDER BY 1 LIMIT 10
+"""
+_ARCHITECTURE = re.compile(r" on ([a-z0-9_]+)-")
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,10 @@ class _Server:
     tablespaces: int
     #: Why it can make no increments; "": it can.
     no_increments: str
+    #: Of the machine: `x86_64`; "": unknown.
+    architecture: str = ""
+    #: `libc 2.41`, `icu 153.121`; None: unknown.
+    collations: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,14 +128,23 @@ class BaseMaker:
         target = self.target()
         with wal_server.session(target) as session:
             wal = wal_server.settings_of(session, target)
-            row = session.execute(_ASKED).fetchone()
+            row, major = session.execute(_ASKED).fetchone(), wal.facts.major
+            sorts = (
+                [str(one) for (one,) in session.execute(_COLLATIONS)] if major >= _WITH_COLLATIONS else None
+            )
         assert row is not None  # noqa: S101  # for the type checker
-        (now, version, tablespaces), major = row, wal.facts.major
+        now, version, tablespaces, whole = row
+        machine = _ARCHITECTURE.search(whole)
         there = wal_server.identify(target)
         before = f"PostgreSQL {major} makes no increments; {INCREMENTS} does"
         off = "summarize_wal is off: ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();"
         no_increments = before if major < INCREMENTS else "" if wal.summarize == "on" else off
-        return _Server(now, version, wal.facts, there.timeline, tablespaces, no_increments)
+        facts = _Server(now, version, wal.facts, there.timeline, tablespaces, no_increments)
+        return replace(
+            facts,
+            architecture=machine[1] if machine else "",
+            collations=None if sorts is None else tuple(sorts),
+        )
 
     def _planned(self, server: _Server) -> NextBase:
         if server.no_increments:
@@ -251,5 +276,7 @@ def _details(server: _Server, planned: NextBase, tar: _WrittenTar) -> dict[str, 
         "raw_bytes": tar.raw_bytes,
         "files": len(manifest.files),
         "tablespaces": server.tablespaces,
+        **({"architecture": server.architecture} if server.architecture else {}),
+        **({"collations": ", ".join(server.collations)} if server.collations is not None else {}),
         **({"why_full": planned.why} if planned.why else {}),
     }
