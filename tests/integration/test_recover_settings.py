@@ -130,6 +130,29 @@ def test_a_recovery_killed_after_it_put_the_settings_in_force_names_the_steps_ag
     assert steps_left(again.out) == [makes, *steps]
 
 
+def test_settings_of_the_configuration_come_with_keys_and_the_steps_left(tables: Tables) -> None:
+    text = f'config_dir = "{tables.file.parent}"\nconfig.entries = ["refnet.toml"]\n{tables.file.read_text()}'
+    tables.file.write_text(text)
+    own = ("--config", str(tables.file))
+    tables.refnet(*own, "backup", "config", "notes", "more", "--no-prove").succeeds()
+    tables.lose("backups")
+    where = ("--store", f"file://{tables.folder}/nas", "--signer", tables.signer)
+    done = tables.refnet("recover", *where)
+    assert done.code == 0, done.out + done.err
+    assert tables.file.read_text() == text
+    assert not (tables.folder / "home" / "refnet.toml").exists()
+    assert f"made {tables.folder}/home/keys/signing" in done.out
+    start = f"refnet --config {tables.file}"
+    assert [one.partition("   #")[0] for one in steps_left(done.out)] == [
+        f"{start} check",
+        f"{start} schedule install{'' if os.geteuid() == 0 else ' --user'}",
+        f"{start} backup",
+        f"{start} key page",
+    ]
+    night = tables.refnet(*own, "backup", "notes", "--no-prove")
+    assert "copied to nas" in night.out
+
+
 @pytest.mark.parametrize("why", ["any signer", "a program of the backup"])
 def test_settings_that_may_not_be_put_in_force_become_a_step(tables: Tables, why: str) -> None:
     if why == "a program of the backup":

@@ -51,6 +51,8 @@ class CameBack:
     trusted: bool
     #: The variables of a process that reads no settings file.
     environment: Mapping[str, str]
+    #: They are a file of the configuration, where they belong.
+    placed: bool = False
 
     def _load(self, **given: Any) -> Settings:
         return load(self.environment, Path("/"), root=os.geteuid() == 0, cores=1, **given)
@@ -72,8 +74,9 @@ class CameBack:
         done, steps = list[str](), list[tuple[str, str]]()
         try:
             steps += self._moved()
-            if final and self.trusted and not steps and not os.path.lexists(self.target):
-                done.append(self._put_in_force())
+            if final and self.trusted and not steps and (self.placed or not os.path.lexists(self.target)):
+                if not self.placed:
+                    done.append(self._put_in_force())
                 done += self._keys()
         except RefnetError as error:  # what came back is whole: a step below repeats what failed
             done.append(f"{error.message}. {error.hint}")
@@ -108,20 +111,22 @@ class CameBack:
     def _left(self, servers: Collection[str]) -> Iterator[tuple[str, str]]:
         """Yield the steps of an administrator."""
         target, has_stores = self.target, bool(self.settings.every_store)
-        if not target.exists():
+        refnet = shlex.join(["refnet", "--config", str(self.copy)]) if self.placed else "refnet"
+        if not (self.placed or target.exists()):
             command = shlex.join(["install", "-D", "-m", "600", str(self.copy), str(target)])
             yield command, "puts the settings of the backup in force; read them first"
         if has_stores and MachineKeys.in_home(self.settings.home).missing:
-            yield "refnet key new --machine", "makes this machine's keys, which sign its copies"
+            yield f"{refnet} key new --machine", "makes this machine's keys, which sign its copies"
         if servers:
             yield "", f"set the passwords of roles by the lines above, on {some([*servers], 3)}"
-        yield "refnet check", "names what is missing, such as a password in ~/.pgpass"
+        yield f"{refnet} check", "names what is missing, such as a password in ~/.pgpass"
         receiver = any(one.wal for one in self.settings.clusters.values())
         what = "makes the timers and the receiver of the WAL" if receiver else "makes the timers"
-        yield f"refnet schedule install{'' if os.geteuid() == 0 else ' --user'}", what
-        yield "refnet backup", "makes the first backup of this machine"
+        if self.settings.recover_services != "compose":  # there containers keep the schedule
+            yield f"{refnet} schedule install{'' if os.geteuid() == 0 else ' --user'}", what
+        yield f"{refnet} backup", "makes the first backup of this machine"
         if has_stores:
             yield (
-                "refnet key page",
+                f"{refnet} key page",
                 "makes a page with this machine's signer; keep the old one, for old copies",
             )

@@ -279,20 +279,24 @@ class Recovery:
         return self._setup(self.plan.entries).settings
 
     def came_back(self) -> CameBack | None:
-        """The settings of the lost machine, if the recovery used a copy of them; None: a settings file of this one is in force."""
+        """The settings of the lost machine, if they came with the backup; None: a settings file of this one is in force."""
         setup, request = self._setup(self.plan.entries), self._request
         copy = setup.settings.file
         if copy and request.settings and self.plan.left:  # a run that was killed may have put them in force
             with suppress(OSError):
                 copy = request.settings[0] if read_regular(copy, LARGEST) == request.settings[1] else copy
-        if copy is None or copy.parent.name != settings_copies.FOLDER or not copy.exists():
+        # On a machine without a settings file the one of the configuration counts, in the folder of the configuration.
+        placed = setup.own and self._before.file is None and SourceName.CONFIG in self.plan.entries
+        kept = copy is not None and copy.parent.name == settings_copies.FOLDER
+        if copy is None or not (kept or placed) or not copy.exists():
             return None
         asked = request.run_restored or not any(name in setup.settings.origins for name in BIN_DIRS)
         whole = not (request.only or request.first)  # each stage asks before it runs programs of a backup
         trusted = request.signed and request.settings is not None and asked and whole
         with suppress(OSError):
-            content = request.settings[1] if request.settings else read_regular(copy, LARGEST)
-            return CameBack(setup.settings, copy, content, trusted, {**os.environ, **request.variables})
+            content = request.settings[1] if request.settings and kept else read_regular(copy, LARGEST)
+            environment = {**os.environ, **request.variables}
+            return CameBack(setup.settings, copy, content, trusted, environment, placed=not kept)
         return None
 
     def replaced(self) -> list[str]:
