@@ -76,13 +76,12 @@ def _rehearsed(context: Context, folder: Path, *, again: bool) -> Drill:
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     machine = Machine(kept | {"HOME": str(home), variable("home"): str(home)}, folder, empty=True)
     powers = Permitted(digests=frozenset(_pages(context)))
-    request = RecoveryRequest(powers=powers, fetched=names, backup_dir=backups, settings=copy, signed=True)
+    request = RecoveryRequest(powers=powers, fetched=names, backup_dir=backups, settings=copy)
     planned = Recovery(request, warn, clock, machine).offline()
     here = replace(context, settings=planned.setup.settings, remote=None)
     known = [one for source, one in planned.plan.entries.items() if planned.setup.knows(source)]
-    known.sort(
-        key=lambda one: one.source.kind is Kind.CLUSTER
-    )  # it is compared with databases that are proven
+    # A base backup is compared with a database that is proven.
+    known.sort(key=lambda one: one.source.kind is Kind.CLUSTER)
     chosen = Selected([here.store.artifact(one) for one in known], tuple(planned.plan.missing))
     found = prove(here, chosen, watch=open_watch(context), again=again)
     new = [one for one in fetched if not one.error]
@@ -106,7 +105,7 @@ def _fetched(empty: Context, remote: RemoteStore) -> tuple[list[Fetched], tuple[
     if free < 2 * needed:  # a proof takes as much again
         raise RefnetError(
             f"a drill of the recovery from {remote.shown} needs {size(2 * needed)} in {empty.settings.home.parent.parent}, and {size(free)} are free",
-            "Free some space, or set REFNET_HOME to a folder on another disk for this run.",
+            "Free some space there.",
         )
     for sentence in found.notes:
         empty.note(sentence)
