@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,20 @@ def test_a_drill_of_a_recovery_is_of_all_sources(machine: Drilled) -> None:
 
 def test_without_a_key_a_store_is_not_drilled(machine: Drilled) -> None:
     machine.own("drill", "--recovery", "--store", "nas").fails(2, "the recovery key is needed")
+
+
+@pytest.mark.parametrize("made", ["fifo", "link", "garbage", "another place"])
+def test_a_record_that_cannot_be_trusted_is_no_drill(machine: Drilled, made: str) -> None:
+    assert machine.from_store().code == 0
+    record = machine.folder / "home" / "remote" / "nas" / "recovery_drill.json"
+    text = record.read_text()
+    record.unlink()
+    if made == "fifo":
+        os.mkfifo(record)
+    elif made == "link":
+        (machine.folder / "elsewhere").write_text(text)
+        record.symlink_to(machine.folder / "elsewhere")
+    else:
+        record.write_text("{" if made == "garbage" else text.replace("file://", "s3://"))
+    status, says = machine.monitored()
+    assert (status, says.partition(";")[0]) == ("warning", "never drilled with the recovery key")
