@@ -85,7 +85,7 @@ class Machine:
 @pytest.fixture
 def machine(wheel: Binaries, short_folder: Path) -> Iterator[Machine]:
     try:
-        with wal_server(wheel, short_folder / "server") as server:
+        with wal_server(wheel, short_folder / "signed") as server:
             yield Machine(server, short_folder / "forged")
     finally:
         shutil.rmtree(short_folder / "forged", ignore_errors=True)
