@@ -407,6 +407,7 @@ def _next_night(machine: Machine, said: str) -> None:
     try:
         machine.refnet("backup")
         wait(lambda: "CRITICAL" not in machine.refnet("monitor", codes=(0, 1, 2)))
+        machine.refnet("check", codes=(0, 1))  # warnings, such as of the page that is to be printed; no error
         copies = machine.refnet("list", "--store", "nas")
         assert {*DATABASES} <= {word.removeprefix("main-") for word in copies.split()}, copies
     finally:

@@ -209,12 +209,13 @@ def test_the_commands_of_the_runbook_bring_everything_back(lost: Lost, page: str
     [block] = [one for one in blocks(ROOT / "docs" / page, "sh") if "recover --store file:///mnt/nas" in one]
     given = block.replace("file:///mnt/nas", lost.url).replace("SHA256:…", lost.signer)
     lines = [shlex.split(line, comments=True) for line in given.splitlines() if line.startswith("refnet ")]
-    assert [line[1] for line in lines] == ["recover", "recover", "key"]
+    assert [line[1] for line in lines] == ["recover", "recover"]
     refnet = lost.machine(page)
     for line in lines:
         refnet(*line[1:]).succeeds()
     assert (lost.folder / "vault" / "a.md").read_text() == NOTE
     assert (lost.folder / "config" / ".env").read_text() == "PASSWORD=made-up\n"
+    assert (lost.home / "keys" / "signing").exists()  # this machine can send copies again
     listed = lost.machine(page, REFNET_CONFIG_DIR="")("list", "--json").json["artifacts"]
     assert {one["state"] for one in listed} == {"intact"}
     assert all(one["path"].startswith(str(backups)) for one in listed)

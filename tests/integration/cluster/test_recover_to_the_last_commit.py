@@ -122,10 +122,13 @@ def test_a_base_backup_of_the_lost_server_is_not_new_enough_for_the_new_one(shop
     refnet = shop.lose()
     assert refnet("recover", *shop.given, "--role-powers").code == 0
     assert refnet("key", "new", "--machine").code == 0
+    says = "is of another server than the one that answers"
+    assert says in refnet("check").out
     for expected in (2, 2):  # the second time the new one is
         night = refnet("backup", "main-cluster", "--if-older", "60min")
         assert night.code == 0, night.out + night.err
         assert len([one for one in refnet.names() if one.startswith("main-cluster_")]) == expected, night.out
+    assert says not in refnet("check").out
 
 
 def test_an_interrupted_recovery_goes_on_with_what_it_made(shop: Shop) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from refnet import local_postgres, servers, wiring
 from refnet.catalog import cluster_base
 from refnet.catalog.artifact import Finding, Maker, OpenArtifact, Progress
+from refnet.catalog.catalog import Catalog
 from refnet.catalog.cluster_base import BaseFacts, needed_wal
 from refnet.catalog.identity import Whose
 from refnet.catalog.manifest import Entry
@@ -27,7 +28,7 @@ from refnet.core.errors import Exit, RefnetError
 from refnet.postgres.connect_error import ConnectError
 from refnet.postgres.session import Target
 from refnet.sources.base import Permits
-from refnet.sources.check_result import CheckLine
+from refnet.sources.check_result import CheckLine, warning
 from refnet.sources.cluster import live_folder, wal_server
 from refnet.sources.cluster.base_artifact import BaseArtifact
 from refnet.sources.cluster.base_wal import KeepWal, Overlap, fetched, kept, outlived_wal
@@ -57,10 +58,17 @@ class ClusterBases(OnServer):
     def what(self) -> str:
         return f"the server at {Target.from_url(self.own.url).address}" if self.own.url else ""
 
-    def checks(self) -> Iterable[CheckLine]:
+    def checks(self) -> Iterator[CheckLine]:
         from refnet.sources.cluster.wal_check import wal_checks
 
-        return wal_checks(self.settings, self.own.cluster)
+        yield from wal_checks(self.settings, self.own.cluster)
+        there = Catalog.of(wiring.catalog(self.settings).entries(self.name))
+        newest = there.newest_complete(self.name)
+        if newest and not self.is_of_live(newest):
+            says = (
+                f"{newest.name} is of another server than the one that answers, which has no base backup yet"
+            )
+            yield warning("wal", says, f"Make one: `refnet backup {self.name}`.")
 
     def whose(self) -> Whose | None:
         return wiring.identities(self.settings).or_handed_over(self.name).whose
