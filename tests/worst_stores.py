@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 from contextlib import ExitStack
@@ -14,10 +15,12 @@ from pathlib import Path
 
 from benchmarks import objects
 from tests.documents import ROOT, blocks
+from tests.seaweed import PATIENT
 from tests.ssh_server import MISSING as _NO_SSH
 from tests.ssh_server import SSHD
 
 from refnet.store.buckets.bucket import BucketError
+from refnet.store.buckets.cloud import CloudBucket
 from refnet.store.buckets.object_storage import BucketPlace, StorageServer
 from refnet.store.buckets.s3_requests import S3Requests, Waiting
 
@@ -75,7 +78,7 @@ def _s3(folder: Path) -> str:
     keys = [{"accessKey": _CREDENTIAL["access_key_id"], "secretKey": _CREDENTIAL["secret_access_key"]}]
     admin = {"name": "admin", "credentials": keys, "actions": ["Admin", "Read", "Write", "List"]}
     place = BucketPlace("s3", _BUCKET, "", f"http://127.0.0.1:{_PORTS['s3']}", objects.REGION, _CREDENTIAL)
-    server = objects.running(folder, _PORTS, {"identities": [admin]}, lambda: _has_bucket(place))
+    server = objects.running(folder, _PORTS, {"identities": [admin]}, lambda: _answers(place))
     _RUNNING.enter_context(server)
     file = Path("/etc/refnet/s3.toml")
     file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in _CREDENTIAL.items()))
@@ -87,10 +90,15 @@ def _s3(folder: Path) -> str:
     )
 
 
-def _has_bucket(place: BucketPlace) -> bool:
-    """Make the bucket, as soon as the server answers."""
+def _answers(place: BucketPlace) -> bool:
+    """Make the bucket, and store an object: of a server that starts again with its data, the volumes come last."""
     try:
         S3Requests(StorageServer(_BUCKET), place, Waiting(0.0, 5.0))._send("create", "PUT", "", {})
     except BucketError as error:
-        return "BucketAlready" in error.message
+        if "BucketAlready" not in error.message:
+            return False
+    try:
+        CloudBucket(place, PATIENT).put(f"ready/{secrets.token_hex(8)}", bytes(1024))
+    except BucketError:
+        return False
     return True
